@@ -1,0 +1,160 @@
+"""The one straight way of a call: rule, identity, admission, quota, decision.
+
+`decide` turns every refusal and every trouble into a `Decision`, at one place. What it needs from the world it
+names here as small protocols; it knows no adapter by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from authsvc.core import jwt, paths, ratelimit, rbac, response
+from authsvc.core.jwks import KeySet
+from authsvc.core.jwt import ClaimPath
+from authsvc.core.model import Decision, Identity, Quota, Reason, Refused, Request, Unavailable
+
+
+class Keys(Protocol):
+    """Where verified key sets come from."""
+
+    def current(self, provider: str, now: float) -> KeySet | None:
+        """What is known now, without any download."""
+        ...
+
+    def refresh(self, provider: str, now: float) -> KeySet | None:
+        """What is known after one forced download, or `None` where the cool-down does not allow one."""
+        ...
+
+
+class Counters(Protocol):
+    """Where calls are counted."""
+
+    def spend(self, tier: ratelimit.Tier, counted: str, now: float) -> Quota | None:
+        """Count one call, exactly. `None`: not limited. Raises `Unavailable` where it must be and cannot."""
+        ...
+
+
+@dataclass(slots=True)
+class _Trail:
+    """What is known so far, so that a refusal says it too."""
+
+    path: str = ""
+    rule: str = ""
+    identity: Identity | None = None
+    quota: Quota | None = None
+    ignored: Reason | None = None
+    headers: response.Headers = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Everything a decision depends on. A reload builds a new gate."""
+
+    providers: Mapping[str, jwt.Provider]  # by issuer
+    policy: rbac.Policy
+    limits: ratelimit.Limits
+    extract: Mapping[str, ClaimPath]
+    keys: Keys
+    counters: Counters
+
+    def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
+        """The decision, and the identity headers that go with a yes. Never raises what a request could cause."""
+        trail = _Trail()
+        try:
+            reason = self._walk(request, now, trail)
+            return _decision(reason, trail), trail.headers
+        except Refused as refused:
+            return _decision(refused.reason, trail, refused.detail), []
+        except Unavailable as trouble:
+            return _decision(trouble.reason, trail, trouble.detail, trouble.retry_after_s), []
+
+    def _walk(self, request: Request, now: float, trail: _Trail) -> Reason:
+        method, trail.path = _call(request)
+        rule = rbac.rule_for(self.policy, method, trail.path)
+        trail.rule = rule.name
+        if rule.public:
+            trail.identity = self._optional_identity(request, now, trail)
+        else:
+            trail.identity = self.identify(request.authorization, now)
+            rbac.admit(rule, trail.identity)
+        trail.headers = response.identity_headers(trail.identity, self.extract)
+        self._spend(request, now, trail)
+        return Reason.PUBLIC if rule.public else Reason.ALLOWED
+
+    def _optional_identity(self, request: Request, now: float, trail: _Trail) -> Identity | None:
+        """On a public path a good credential is forwarded, a bad one is ignored and counted."""
+        try:
+            return self.identify(request.authorization, now)
+        except (Refused, Unavailable) as trouble:
+            trail.ignored = None if trouble.reason is Reason.NO_CREDENTIALS else trouble.reason
+            return None
+
+    def identify(self, authorization: str | None, now: float) -> Identity:
+        """Who sent this Authorization header. Raises `Refused` or `Unavailable`."""
+        text = jwt.bearer(authorization)
+        if text is None:
+            raise Refused(Reason.NO_CREDENTIALS, "no Authorization header was sent")
+        token = jwt.parse(text)
+        provider = self.providers.get(token.issuer)
+        if provider is None:
+            raise Refused(Reason.UNKNOWN_ISSUER, self._issuer_hint(token.issuer))
+        jwt.check_header(token, provider)
+        self._check_signature(token, provider, now)
+        jwt.check_claims(token, provider, now)
+        return jwt.identity(token, provider)
+
+    def _check_signature(self, token: jwt.Token, provider: jwt.Provider, now: float) -> None:
+        """With the keys at hand; else once more with those of one forced download."""
+        known = self.keys.current(provider.name, now)
+        if known is not None and jwt.signed_by_any(token, known.candidates(token.kid, token.alg)):
+            return
+        fresh = self.keys.refresh(provider.name, now)
+        if fresh is not None and jwt.signed_by_any(token, fresh.candidates(token.kid, token.alg)):
+            return
+        latest = fresh or known
+        if latest is None:
+            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys of {provider.name} could be had yet")
+        if latest.candidates(token.kid, token.alg):
+            raise Refused(
+                Reason.INVALID_SIGNATURE, f"key {token.kid!r} of {provider.name} did not make this signature"
+            )
+        raise Refused(Reason.UNKNOWN_KEY, f"{provider.name} lists no {token.alg} key {token.kid!r}")
+
+    def _issuer_hint(self, issuer: str) -> str:
+        near = [known for known in self.providers if known.rstrip("/") == issuer.rstrip("/")]
+        if near:
+            return f"iss is {issuer!r}, the config says {near[0]!r}: they differ by the slash at the end"
+        return f"no provider has the issuer {issuer[:200]!r}"
+
+    def _spend(self, request: Request, now: float, trail: _Trail) -> None:
+        tier = ratelimit.tier_for(self.limits, trail.identity)
+        if tier is None or tier.limit is None:
+            return
+        counted = ratelimit.subject(self.limits, trail.identity, request.client_ip)
+        trail.quota = self.counters.spend(tier, counted, now)
+        if trail.quota is not None and trail.quota.refused:
+            raise Refused(
+                Reason.RATE_LIMITED, f"tier {tier.name}: {tier.limit} in {tier.window_s} s are used up"
+            )
+
+
+def _call(request: Request) -> tuple[str, str]:
+    """Method and canonical path. What nginx did not say, or said twice, is never guessed."""
+    if not request.method or not request.target:
+        raise Refused(
+            Reason.MISSING_CONTEXT, "X-Original-Method or X-Original-URI is missing or was sent twice"
+        )
+    if not rbac.METHOD.fullmatch(request.method):
+        raise Refused(Reason.INVALID_METHOD, "the method is not a word in capitals")
+    return request.method, paths.canonical(request.target)
+
+
+def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: int | None = None) -> Decision:
+    quota = trail.quota
+    if quota is not None and quota.refused:
+        retry_after_s = quota.reset_s
+    return Decision(
+        reason, trail.path, trail.rule, trail.identity, quota, trail.ignored, retry_after_s, detail
+    )

@@ -1,0 +1,194 @@
+"""Key sets: which published keys are admitted, what each may verify, and how two downloads of a set merge.
+
+A key is admitted alone: one bad key never takes the others with it (RFC 7517 section 5). Each admitted key is
+pinned to the algorithms it may verify, and its verifiers are built here, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from authsvc.core import signature
+
+MAX_KEYS = 100
+MAX_KID = 256
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedKey:
+    """One usable public key. `listed_at` is when the provider last listed it (seconds since the epoch)."""
+
+    kid: str | None
+    kty: str
+    digest: str
+    verifiers: Mapping[str, signature.Verifier] = field(repr=False)
+    jwk: Mapping[str, Any] = field(repr=False)
+    listed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A published key that is not used, and why."""
+
+    kid: str | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """A provider's keys at one moment. `fetched_at` is when the provider last answered well."""
+
+    keys: tuple[AdmittedKey, ...]
+    fetched_at: float
+    dropped: tuple[Dropped, ...] = ()
+
+    def candidates(self, kid: str | None, alg: str) -> list[signature.Verifier]:
+        """What may have made a signature with this kid and alg.
+
+        Without a kid only where exactly one key fits: guessing among several would hide a misconfigured issuer.
+        """
+        fitting = [key.verifiers[alg] for key in self.keys if alg in key.verifiers and kid in (None, key.kid)]
+        return fitting if kid is not None or len(fitting) == 1 else []
+
+
+def admit(document: Mapping[str, Any], algorithms: Iterable[str], now: float) -> KeySet:
+    """The admitted keys of a JWKS document. Raises `ValueError` where it is no JWKS or holds no usable key."""
+    listed = document.get("keys")
+    if not isinstance(listed, list):
+        raise ValueError("the document has no list of keys")
+    if len(listed) > MAX_KEYS:
+        raise ValueError(f"the document lists {len(listed)} keys, more than {MAX_KEYS}")
+    allowed = frozenset(algorithms)
+    keys: dict[str, AdmittedKey] = {}
+    dropped = []
+    for entry in listed:
+        try:
+            key = _admit_one(entry, allowed, now)
+            keys[key.digest] = key
+        except Exception as problem:  # noqa: BLE001 - whatever is wrong with one key, the others stay
+            dropped.append(Dropped(_kid_of(entry), _reason(problem)))
+    if not keys:
+        raise ValueError("the document lists no usable key")
+    return KeySet(tuple(keys.values()), now, tuple(dropped))
+
+
+def merge(old: KeySet | None, new: KeySet, retain_s: float) -> KeySet:
+    """The new set, and those of the old that were listed less than `retain_s` seconds before it."""
+    if old is None:
+        return new
+    listed = {key.digest for key in new.keys}
+    kept = [k for k in old.keys if k.digest not in listed and new.fetched_at - k.listed_at < retain_s]
+    return replace(new, keys=new.keys + tuple(kept))
+
+
+def expire(keys: KeySet, now: float, retain_s: float) -> KeySet:
+    """The set without keys that vanished from the provider more than `retain_s` seconds ago.
+
+    Keys the last good download listed stay: an outage of the provider never removes a good key.
+    """
+    kept = tuple(k for k in keys.keys if k.listed_at >= keys.fetched_at or now - k.listed_at < retain_s)
+    return keys if len(kept) == len(keys.keys) else replace(keys, keys=kept)
+
+
+def dump(keys: KeySet) -> bytes:
+    """The set as bytes for a shared store. Only public members are kept at admission, so none can leak."""
+    listed = [{"jwk": dict(key.jwk), "listed_at": key.listed_at} for key in keys.keys]
+    return json.dumps({"fetched_at": keys.fetched_at, "keys": listed}, separators=(",", ":")).encode()
+
+
+def load(data: Mapping[str, Any], algorithms: Iterable[str]) -> KeySet:
+    """What `dump` wrote, admitted afresh. Raises `ValueError`, `KeyError` or `TypeError` where it is not that."""
+    fetched_at, allowed = float(data["fetched_at"]), frozenset(algorithms)
+    keys = []
+    for entry in data["keys"]:
+        keys.extend(admit({"keys": [entry["jwk"]]}, allowed, float(entry["listed_at"])).keys)
+    return KeySet(tuple(keys), fetched_at)
+
+
+def _admit_one(entry: Any, allowed: frozenset[str], now: float) -> AdmittedKey:
+    if not isinstance(entry, dict):
+        raise ValueError("not an object")
+    if entry.get("kty") == "oct":
+        raise ValueError("a symmetric key does not belong in a published set")
+    if _PRIVATE_MEMBERS & entry.keys():
+        raise ValueError("the provider publishes a private key")
+    _check_purpose(entry)
+    public = _public_members(entry)
+    verifiers = {alg: signature.build(public, alg) for alg in sorted(_algorithms_of(public) & allowed)}
+    if not verifiers:
+        raise ValueError("no accepted algorithm fits this key")
+    digest = hashlib.sha256(json.dumps(public, sort_keys=True).encode()).hexdigest()
+    return AdmittedKey(public.get("kid"), public["kty"], digest, verifiers, public, now)
+
+
+def _check_purpose(entry: Mapping[str, Any]) -> None:
+    """RFC 7517 sections 4.2 and 4.3."""
+    if entry.get("use", "sig") != "sig":
+        raise ValueError("not a signing key")
+    operations = entry.get("key_ops")
+    if operations is not None and not (isinstance(operations, list) and "verify" in operations):
+        raise ValueError("its key_ops do not include verify")
+
+
+def _public_members(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that count, each a string, and the key's numbers within bounds."""
+    needed = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}.get(str(entry.get("kty")))
+    if needed is None:
+        raise ValueError("an unknown key type")
+    public = {name: entry[name] for name in ("kty", *needed)}
+    public.update({name: entry[name] for name in ("kid", "alg") if entry.get(name) is not None})
+    if not all(isinstance(value, str) for value in public.values()):
+        raise ValueError("a member is not a string")
+    if len(public.get("kid", "")) > MAX_KID:
+        raise ValueError("its kid is longer than 256 characters")
+    if public["kty"] == "RSA":
+        _check_rsa(signature.uint(public["n"]), signature.uint(public["e"]))
+    return public
+
+
+def _check_rsa(modulus: int, exponent: int) -> None:
+    """RFC 7518 section 3.3 asks for 2048 bits; the upper bounds keep one verification cheap."""
+    if not 2048 <= modulus.bit_length() <= 8192:
+        raise ValueError(f"an RSA modulus of {modulus.bit_length()} bits; 2048 to 8192 are accepted")
+    if not (65537 <= exponent < 2**32 and exponent % 2 == 1):
+        raise ValueError("an RSA exponent outside 65537 to 2^32")
+    if modulus % 2 == 0 or _roca(modulus):
+        raise ValueError("a weak RSA modulus")
+
+
+# CVE-2017-15361: moduli made by a broken generator are powers of 65537 modulo each of these small primes.
+_ROCA_PRIMES = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
+_ROCA_RESIDUES = {
+    prime: frozenset(pow(65537, power, prime) for power in range(prime)) for prime in _ROCA_PRIMES
+}
+
+
+def _roca(modulus: int) -> bool:
+    return all(modulus % prime in residues for prime, residues in _ROCA_RESIDUES.items())
+
+
+def _algorithms_of(public: Mapping[str, Any]) -> frozenset[str]:
+    """The algorithms this key may verify: its own `alg` if it names one, else all that fit type and curve."""
+    shape = (public["kty"], public.get("crv", ""))
+    fitting = frozenset(alg for alg, needs in signature.KEY_TYPES.items() if needs == shape)
+    named = public.get("alg")
+    if named is None:
+        return fitting
+    same = (
+        {"EdDSA", "Ed25519"} if named in ("EdDSA", "Ed25519") else {named}
+    )  # RFC 9864: two names, one algorithm
+    return fitting & same
+
+
+def _kid_of(entry: Any) -> str | None:
+    kid = entry.get("kid") if isinstance(entry, dict) else None
+    return kid[:64] if isinstance(kid, str) else None
+
+
+def _reason(problem: Exception) -> str:
+    return str(problem) if type(problem) is ValueError else "it cannot be read as a key"

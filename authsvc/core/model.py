@@ -1,0 +1,134 @@
+"""The words everything else is written in: a request, an identity, a decision and the reasons for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from typing import Any
+
+Claims = Mapping[str, Any]
+
+
+@unique
+class Reason(StrEnum):
+    """Why a call was decided as it was. The value is the slug that callers, logs and metrics see."""
+
+    ALLOWED = "allowed"
+    PUBLIC = "public"
+    # what nginx handed over
+    MISSING_CONTEXT = "missing_context"
+    INVALID_METHOD = "invalid_method"
+    AMBIGUOUS_PATH = "ambiguous_path"
+    # the credential
+    NO_CREDENTIALS = "no_credentials"
+    UNSUPPORTED_CREDENTIALS = "unsupported_credentials"
+    TOKEN_TOO_LARGE = "token_too_large"  # noqa: S105 - a slug, not a password
+    MALFORMED_TOKEN = "malformed_token"  # noqa: S105 - a slug, not a password
+    ENCRYPTED_TOKEN = "encrypted_token"  # noqa: S105 - a slug, not a password
+    CRITICAL_HEADER = "critical_header"
+    UNSUPPORTED_ALGORITHM = "unsupported_algorithm"
+    WRONG_TOKEN_TYPE = "wrong_token_type"  # noqa: S105 - a slug, not a password
+    UNKNOWN_ISSUER = "unknown_issuer"
+    UNKNOWN_KEY = "unknown_key"
+    INVALID_SIGNATURE = "invalid_signature"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    ISSUED_IN_FUTURE = "issued_in_future"
+    WRONG_AUDIENCE = "wrong_audience"
+    MISSING_CLAIM = "missing_claim"
+    INVALID_CLAIM = "invalid_claim"
+    BOUND_TOKEN = "bound_token"  # noqa: S105 - a slug, not a password
+    # what the rules say
+    ROLE_REQUIRED = "role_required"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    NO_RULE = "no_rule"
+    IDENTITY_TOO_LARGE = "identity_too_large"
+    RATE_LIMITED = "rate_limited"
+    # the world failed us
+    KEYS_UNAVAILABLE = "keys_unavailable"
+    LIMITS_UNAVAILABLE = "limits_unavailable"
+    INTERNAL_ERROR = "internal_error"
+
+
+class Refused(Exception):
+    """What they sent is not good enough.
+
+    `detail` is for the operator's eyes (`authsvc explain`): it may quote names from the config and from
+    the token's header, never a whole token, and never reaches the caller.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.detail = detail
+
+
+class Unavailable(Exception):
+    """The world failed us: the call cannot be decided now, and so it is not allowed now."""
+
+    def __init__(self, reason: Reason, detail: str = "", *, retry_after_s: int = 5) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call as nginx described it: raw, nothing decoded. `None` means absent or sent twice."""
+
+    method: str | None
+    target: str | None
+    authorization: str | None = field(default=None, repr=False)
+    client_ip: str | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls, as far as a verified credential says. `provider` is the name given in the config."""
+
+    provider: str
+    user_id: str
+    email: str
+    roles: tuple[str, ...]
+    claims: Claims = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        """Tells two issuers' equal subjects apart."""
+        return f"{self.provider}\0{self.user_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What is left of a tier's window after this call.
+
+    `reset_s` is whole seconds until there is more; `policy` is the tier's name.
+    """
+
+    policy: str
+    limit: int
+    window_s: int
+    remaining: int
+    reset_s: int
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer, with all that audit, metrics and `explain` need, so that none of them computes it again."""
+
+    reason: Reason
+    path: str = ""
+    rule: str = ""
+    identity: Identity | None = None
+    quota: Quota | None = None
+    ignored: Reason | None = None  # why a credential sent to a public path did not count
+    retry_after_s: int | None = None
+    detail: str = field(default="", repr=False)
+
+    @property
+    def allowed(self) -> bool:
+        return self.reason is Reason.ALLOWED or self.reason is Reason.PUBLIC

@@ -1,0 +1,127 @@
+"""Rules: which one governs a method and a path, and whether an identity satisfies it. First match wins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from authsvc.core.model import Identity, Reason, Refused
+
+METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call a path. `methods` of `None` are all; `roles` of `None` are any identity, of `()` everyone.
+
+    `name` is how audit lines and `explain` call it.
+    """
+
+    name: str
+    segments: tuple[str, ...]
+    below: bool
+    methods: frozenset[str] | None
+    roles: tuple[str, ...] | None
+
+    @property
+    def public(self) -> bool:
+        return self.roles == ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All rules in their order. `deny_by_default` says what holds for a path that no rule governs."""
+
+    rules: tuple[Rule, ...] = ()
+    deny_by_default: bool = False
+
+
+DEFAULT = Rule("default", (), True, None, None)
+
+
+def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None, name: str = "") -> Rule:
+    """A rule for a path pattern. Raises `ValueError` with what is wrong with the pattern.
+
+    `*` stands for one segment; a final `/*` for the prefix itself and everything below it.
+    """
+    if not path.startswith("/"):
+        raise ValueError("a path starts with /")
+    below = path.endswith("/*")
+    segments = tuple(part for part in path.removesuffix("/*").rstrip("/").split("/")[1:])
+    for part in segments:
+        if part in ("", ".", "..") or ("*" in part and part != "*"):
+            raise ValueError("a path's segments are names or a * that stands for one whole segment")
+        if not part.isprintable() or set(part) & set("?#%;\\"):
+            raise ValueError("a path is written decoded, without query, escapes or ; and \\")
+    return Rule(name or path, segments, below, _with_head(methods), None if roles is None else tuple(roles))
+
+
+def _with_head(methods: Iterable[str] | None) -> frozenset[str] | None:
+    """HEAD needs what GET needs (RFC 9110 section 9.3.2)."""
+    if methods is None:
+        return None
+    named = frozenset(methods)
+    return named | {"HEAD"} if "GET" in named else named
+
+
+def rule_for(policy: Policy, method: str, path: str) -> Rule:
+    """The rule that governs this call. Raises `Refused` where the path is governed, but not for this method."""
+    parts = tuple(path.strip("/").split("/")) if path != "/" else ()
+    governed = False
+    for candidate in policy.rules:
+        if _matches(candidate, parts):
+            if candidate.methods is None or method in candidate.methods:
+                return candidate
+            governed = True
+    if governed:  # a rule for GET must not leave POST open
+        raise Refused(Reason.METHOD_NOT_ALLOWED, f"rules govern this path, but none of them for {method}")
+    if policy.deny_by_default:
+        raise Refused(Reason.NO_RULE, "no rule governs this path, and default is deny")
+    return DEFAULT
+
+
+def _matches(candidate: Rule, parts: tuple[str, ...]) -> bool:
+    size = len(candidate.segments)
+    if len(parts) != size and not (candidate.below and len(parts) > size):
+        return False
+    return all(want in ("*", part) for want, part in zip(candidate.segments, parts, strict=False))
+
+
+def admit(governing: Rule, identity: Identity) -> None:
+    """Raises `Refused` where the rule asks for a role that the identity does not have."""
+    if governing.roles and not set(governing.roles) & set(identity.roles):
+        wanted = " or ".join(governing.roles)
+        raise Refused(
+            Reason.ROLE_REQUIRED, f"the rule asks for {wanted}; the caller has {_listed(identity.roles)}"
+        )
+
+
+def _listed(roles: tuple[str, ...]) -> str:
+    return ", ".join(roles) or "no role"
+
+
+def covered_by(later: Rule, earlier: Sequence[Rule]) -> Rule | None:
+    """The earlier rule because of which `later` can never match, or `None` where it can.
+
+    Where several together cover its methods, the last of them.
+    """
+    covering = [rule for rule in earlier if _covers(rule, later)]
+    if later.methods is None:
+        return next((rule for rule in covering if rule.methods is None), None)
+    left = set(later.methods)
+    for rule in covering:
+        left -= left if rule.methods is None else rule.methods
+        if not left:
+            return rule
+    return None
+
+
+def _covers(wide: Rule, narrow: Rule) -> bool:
+    """Whether every path that `narrow` matches is matched by `wide`."""
+    size = len(wide.segments)
+    if wide.below:
+        fits = len(narrow.segments) >= size
+    else:
+        fits = len(narrow.segments) == size and not narrow.below
+    return fits and all(w in ("*", n) for w, n in zip(wide.segments, narrow.segments, strict=False))

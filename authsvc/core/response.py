@@ -1,0 +1,162 @@
+"""The HTTP face of a decision: one table of statuses and texts, and the headers.
+
+The decision endpoint answers nginx with 200, 401 or 403 and nothing else; what the client should see stands in
+`X-Auth-Status`. No text here ever comes from a token or from a library.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from authsvc.core.jwt import ClaimPath, claim_at
+from authsvc.core.model import Decision, Identity, Reason, Refused
+
+Headers = list[tuple[str, str]]
+
+HEADER_BUDGET = 3072  # bytes of identity headers; nginx reads an answer's whole head into 4096 by default
+BASE_HEADERS = ("X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """How a reason looks from outside: the client's status, a sentence, and the RFC 6750 error code."""
+
+    status: int
+    title: str
+    error: str = ""
+
+
+_BAD_TOKEN = "invalid_token"  # noqa: S105 - an error code of RFC 6750 section 3.1
+_FACES: Mapping[Reason, Face] = {
+    Reason.ALLOWED: Face(200, "The call is allowed"),
+    Reason.PUBLIC: Face(200, "The path is open to everyone"),
+    Reason.MISSING_CONTEXT: Face(403, "The proxy did not say which call this is"),
+    Reason.INVALID_METHOD: Face(403, "The method is not one that can be decided on"),
+    Reason.AMBIGUOUS_PATH: Face(403, "The path can be read two ways"),
+    Reason.NO_CREDENTIALS: Face(401, "A bearer token is needed"),
+    Reason.UNSUPPORTED_CREDENTIALS: Face(401, "The credentials are not a bearer token", "invalid_request"),
+    Reason.TOKEN_TOO_LARGE: Face(401, "The token is too large", _BAD_TOKEN),
+    Reason.MALFORMED_TOKEN: Face(401, "The token is not a well-formed JWT", _BAD_TOKEN),
+    Reason.ENCRYPTED_TOKEN: Face(401, "The token is encrypted, a signed one is needed", _BAD_TOKEN),
+    Reason.CRITICAL_HEADER: Face(401, "The token asks for an unsupported extension", _BAD_TOKEN),
+    Reason.UNSUPPORTED_ALGORITHM: Face(401, "The signature algorithm is not accepted", _BAD_TOKEN),
+    Reason.WRONG_TOKEN_TYPE: Face(401, "The token is not an access token", _BAD_TOKEN),
+    Reason.UNKNOWN_ISSUER: Face(401, "The token is from an issuer that is not accepted", _BAD_TOKEN),
+    Reason.UNKNOWN_KEY: Face(401, "The issuer does not list the key that signed the token", _BAD_TOKEN),
+    Reason.INVALID_SIGNATURE: Face(401, "The signature does not fit", _BAD_TOKEN),
+    Reason.EXPIRED: Face(401, "The token has expired", _BAD_TOKEN),
+    Reason.NOT_YET_VALID: Face(401, "The token is not valid yet", _BAD_TOKEN),
+    Reason.ISSUED_IN_FUTURE: Face(401, "The token was issued in the future", _BAD_TOKEN),
+    Reason.WRONG_AUDIENCE: Face(401, "The token is for another audience", _BAD_TOKEN),
+    Reason.MISSING_CLAIM: Face(401, "The token lacks a required claim", _BAD_TOKEN),
+    Reason.INVALID_CLAIM: Face(401, "A claim of the token is not valid", _BAD_TOKEN),
+    Reason.BOUND_TOKEN: Face(401, "The token is bound to a key and is no bearer token", _BAD_TOKEN),
+    Reason.ROLE_REQUIRED: Face(403, "The caller lacks a role for this path"),
+    Reason.METHOD_NOT_ALLOWED: Face(403, "The method is not allowed on this path"),
+    Reason.NO_RULE: Face(403, "No rule allows this path"),
+    Reason.IDENTITY_TOO_LARGE: Face(403, "The identity does not fit into the headers"),
+    Reason.RATE_LIMITED: Face(429, "The limit is reached"),
+    Reason.KEYS_UNAVAILABLE: Face(503, "The issuer's keys cannot be had right now"),
+    Reason.LIMITS_UNAVAILABLE: Face(503, "The limit cannot be checked right now"),
+    Reason.INTERNAL_ERROR: Face(503, "The call cannot be decided right now"),
+}
+
+
+def face(reason: Reason) -> Face:
+    """The status for the client, the sentence and the error code of a reason."""
+    return _FACES[reason]
+
+
+def render(decision: Decision, identity_headers: Headers) -> tuple[int, Headers]:
+    """Status for nginx and headers. Starts as a refusal: 200 is set in one place only."""
+    shown = face(decision.reason)
+    headers: Headers = [("X-Auth-Status", str(shown.status)), ("X-Auth-Reason", decision.reason.value)]
+    status = 401 if shown.status == 401 else 403
+    if decision.allowed:
+        status = 200
+        headers += identity_headers
+    else:
+        headers += _refusal(decision, shown)
+    return status, headers + _quota(decision)
+
+
+def _refusal(decision: Decision, shown: Face) -> Headers:
+    headers: Headers = [("X-Auth-Error", problem(decision.reason))]
+    if shown.status == 401:
+        headers.append(("WWW-Authenticate", challenge(shown)))
+    if decision.retry_after_s is not None:
+        headers.append(("Retry-After", str(decision.retry_after_s)))
+    return headers
+
+
+def challenge(shown: Face) -> str:
+    """RFC 6750 section 3: no error code where no credentials were sent; fixed texts, never a library's."""
+    if not shown.error:
+        return 'Bearer realm="api"'
+    return f'Bearer realm="api", error="{shown.error}", error_description="{shown.title}"'
+
+
+def problem(reason: Reason) -> str:
+    """A problem document (RFC 9457) small enough for a header, which nginx makes the body."""
+    shown = face(reason)
+    return json.dumps({"status": shown.status, "title": shown.title, "reason": reason.value})
+
+
+def _quota(decision: Decision) -> Headers:
+    """The pair of draft-ietf-httpapi-ratelimit-headers-11."""
+    quota = decision.quota
+    if quota is None:
+        return []
+    return [
+        ("RateLimit-Policy", f'"{quota.policy}";q={quota.limit};w={quota.window_s}'),
+        ("RateLimit", f'"{quota.policy}";r={quota.remaining};t={quota.reset_s}'),
+    ]
+
+
+def identity_headers(identity: Identity | None, extract: Mapping[str, ClaimPath]) -> Headers:
+    """Every header that may name a caller, empty where there is nothing to say.
+
+    All of them are always sent, so that nginx overwrites whatever a client put there. Raises
+    `Refused(IDENTITY_TOO_LARGE)`: a list that was cut could lose the one role that matters.
+    """
+    values: dict[str, Any] = dict.fromkeys((*BASE_HEADERS, *extract), "")
+    if identity is not None:
+        for header, path in extract.items():
+            values[header] = claim_at(identity.claims, path)
+        values["X-User-Id"], values["X-User-Email"] = identity.user_id, identity.email
+        values["X-User-Roles"], values["X-User-Issuer"] = list(identity.roles), identity.provider
+    headers = [(name, encode(value)) for name, value in values.items()]
+    if sum(len(name) + len(value) + 4 for name, value in headers) > HEADER_BUDGET:
+        raise Refused(Reason.IDENTITY_TOO_LARGE, f"the identity headers exceed {HEADER_BUDGET} bytes")
+    return headers
+
+
+def encode(value: Any) -> str:
+    """A claim's value as a header value: printable ASCII, and no two values look the same.
+
+    Text is percent-encoded UTF-8 where it is not printable ASCII (RFC 3986 section 2.1), a percent sign and outer
+    spaces too; lists and objects are JSON in ASCII; booleans and numbers are as in JSON.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return _percent(value)
+    return json.dumps(value)
+
+
+def _percent(text: str) -> str:
+    if text.isascii() and text.isprintable() and "%" not in text and text.strip(" ") == text:
+        return text
+    inner = text.strip(" ")
+    start = len(text) - len(text.lstrip(" "))
+    lead, tail = "%20" * start, "%20" * (len(text) - start - len(inner)) if inner else ""
+    return lead + "".join(map(_percent_char, inner)) + tail
+
+
+def _percent_char(char: str) -> str:
+    if " " <= char <= "~" and char != "%":
+        return char
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
