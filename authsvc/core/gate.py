@@ -117,9 +117,7 @@ class Gate:
         if latest is None:
             raise Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys of {provider.name} could be had yet")
         if latest.candidates(token.kid, token.alg):
-            raise Refused(
-                Reason.INVALID_SIGNATURE, f"key {token.kid!r} of {provider.name} did not make this signature"
-            )
+            raise Refused(Reason.INVALID_SIGNATURE, f"key {token.kid!r} of {provider.name} did not make this signature")
         raise Refused(Reason.UNKNOWN_KEY, f"{provider.name} lists no {token.alg} key {token.kid!r}")
 
     def _issuer_hint(self, issuer: str) -> str:
@@ -135,17 +133,13 @@ class Gate:
         counted = ratelimit.subject(self.limits, trail.identity, request.client_ip)
         trail.quota = self.counters.spend(tier, counted, now)
         if trail.quota is not None and trail.quota.refused:
-            raise Refused(
-                Reason.RATE_LIMITED, f"tier {tier.name}: {tier.limit} in {tier.window_s} s are used up"
-            )
+            raise Refused(Reason.RATE_LIMITED, f"tier {tier.name}: {tier.limit} in {tier.window_s} s are used up")
 
 
 def _call(request: Request) -> tuple[str, str]:
     """Method and canonical path. What nginx did not say, or said twice, is never guessed."""
     if not request.method or not request.target:
-        raise Refused(
-            Reason.MISSING_CONTEXT, "X-Original-Method or X-Original-URI is missing or was sent twice"
-        )
+        raise Refused(Reason.MISSING_CONTEXT, "X-Original-Method or X-Original-URI is missing or was sent twice")
     if not rbac.METHOD.fullmatch(request.method):
         raise Refused(Reason.INVALID_METHOD, "the method is not a word in capitals")
     return request.method, paths.canonical(request.target)
@@ -155,6 +149,4 @@ def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: in
     quota = trail.quota
     if quota is not None and quota.refused:
         retry_after_s = quota.reset_s
-    return Decision(
-        reason, trail.path, trail.rule, trail.identity, quota, trail.ignored, retry_after_s, detail
-    )
+    return Decision(reason, trail.path, trail.rule, trail.identity, quota, trail.ignored, retry_after_s, detail)

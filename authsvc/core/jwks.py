@@ -104,7 +104,7 @@ def dump(keys: KeySet) -> bytes:
 def load(data: Mapping[str, Any], algorithms: Iterable[str]) -> KeySet:
     """What `dump` wrote, admitted afresh. Raises `ValueError`, `KeyError` or `TypeError` where it is not that."""
     fetched_at, allowed = float(data["fetched_at"]), frozenset(algorithms)
-    keys = []
+    keys: list[AdmittedKey] = []
     for entry in data["keys"]:
         keys.extend(admit({"keys": [entry["jwk"]]}, allowed, float(entry["listed_at"])).keys)
     return KeySet(tuple(keys), fetched_at)
@@ -163,9 +163,7 @@ def _check_rsa(modulus: int, exponent: int) -> None:
 
 # CVE-2017-15361: moduli made by a broken generator are powers of 65537 modulo each of these small primes.
 _ROCA_PRIMES = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
-_ROCA_RESIDUES = {
-    prime: frozenset(pow(65537, power, prime) for power in range(prime)) for prime in _ROCA_PRIMES
-}
+_ROCA_RESIDUES = {prime: frozenset(pow(65537, power, prime) for power in range(prime)) for prime in _ROCA_PRIMES}
 
 
 def _roca(modulus: int) -> bool:
@@ -179,9 +177,7 @@ def _algorithms_of(public: Mapping[str, Any]) -> frozenset[str]:
     named = public.get("alg")
     if named is None:
         return fitting
-    same = (
-        {"EdDSA", "Ed25519"} if named in ("EdDSA", "Ed25519") else {named}
-    )  # RFC 9864: two names, one algorithm
+    same = {"EdDSA", "Ed25519"} if named in ("EdDSA", "Ed25519") else {named}  # RFC 9864: two names, one algorithm
     return fitting & same
 
 

@@ -70,9 +70,7 @@ def parse(text: str) -> Token:
         raise Refused(Reason.TOKEN_TOO_LARGE, f"the token has {len(text)} bytes; {MAX_TOKEN} are accepted")
     segments = text.split(".")
     if len(segments) == 5:  # RFC 7516 section 9
-        raise Refused(
-            Reason.ENCRYPTED_TOKEN, "the token is encrypted (five parts): ask the issuer for a signed one"
-        )
+        raise Refused(Reason.ENCRYPTED_TOKEN, "the token is encrypted (five parts): ask the issuer for a signed one")
     if len(segments) != 3:
         raise Refused(Reason.MALFORMED_TOKEN, "the token is no JWT: it does not have three parts")
     try:
@@ -105,9 +103,7 @@ def check_header(token: Token, provider: Provider) -> None:
     """What the header says against what this provider may send. Raises `Refused`."""
     if token.alg not in provider.algorithms:
         accepted = ", ".join(sorted(provider.algorithms))
-        raise Refused(
-            Reason.UNSUPPORTED_ALGORITHM, f"alg {token.alg} is not among this provider's: {accepted}"
-        )
+        raise Refused(Reason.UNSUPPORTED_ALGORITHM, f"alg {token.alg} is not among this provider's: {accepted}")
     if "typ" in token.header and _type_of(token) not in _ACCEPTED_TYPES:  # RFC 8725 section 3.11
         raise Refused(Reason.WRONG_TOKEN_TYPE, "the header's typ is not that of an access token")
 
@@ -128,9 +124,7 @@ def check_claims(token: Token, provider: Provider, now: float) -> None:
     _check_times(token.claims, provider.skew_s, now)
     _check_audience(token.claims, provider)
     if "cnf" in token.claims:  # RFC 7800: bound to a key whose proof we cannot see
-        raise Refused(
-            Reason.BOUND_TOKEN, "the token is bound to a key (cnf) and must not pass as a bearer token"
-        )
+        raise Refused(Reason.BOUND_TOKEN, "the token is bound to a key (cnf) and must not pass as a bearer token")
 
 
 def _check_kind(token: Token) -> None:
@@ -176,9 +170,7 @@ def _check_audience(claims: Mapping[str, Any], provider: Provider) -> None:
         raise Refused(Reason.WRONG_AUDIENCE, "the token's aud is neither a string nor a list of strings")
     if provider.audiences.isdisjoint(named):
         wanted = " or ".join(sorted(provider.audiences))
-        raise Refused(
-            Reason.WRONG_AUDIENCE, f"the token is for {', '.join(named) or 'nobody'}; wanted is {wanted}"
-        )
+        raise Refused(Reason.WRONG_AUDIENCE, f"the token is for {', '.join(named) or 'nobody'}; wanted is {wanted}")
 
 
 def claim_at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
@@ -196,9 +188,7 @@ def identity(token: Token, provider: Provider) -> Identity:
         raise Refused(Reason.MISSING_CLAIM, "the token has no sub")
     user = claim_at(token.claims, provider.user_claim)
     if not isinstance(user, str) or not user:
-        raise Refused(
-            Reason.MISSING_CLAIM, f"the token has no {'.'.join(provider.user_claim)} to name the user"
-        )
+        raise Refused(Reason.MISSING_CLAIM, f"the token has no {'.'.join(provider.user_claim)} to name the user")
     if max(len(user), len(subject)) > MAX_USER_ID:
         raise Refused(Reason.INVALID_CLAIM, f"the user's name is longer than {MAX_USER_ID} characters")
     email = claim_at(token.claims, provider.email_claim)

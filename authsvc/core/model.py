@@ -95,11 +95,6 @@ class Identity:
     roles: tuple[str, ...]
     claims: Claims = field(repr=False)
 
-    @property
-    def key(self) -> str:
-        """Tells two issuers' equal subjects apart."""
-        return f"{self.provider}\0{self.user_id}"
-
 
 @dataclass(frozen=True, slots=True)
 class Quota:

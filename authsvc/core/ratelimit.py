@@ -69,9 +69,7 @@ def tier_for(limits: Limits, identity: Identity | None) -> Tier | None:
     for tier in limits.tiers:
         if tier.claim is not None and _fits(claim_at(identity.claims, tier.claim), tier.value):
             return tier
-    fallback = [tier for tier in limits.tiers if tier.claim is None] or sorted(
-        limits.tiers, key=lambda t: t.rate
-    )
+    fallback = [tier for tier in limits.tiers if tier.claim is None] or sorted(limits.tiers, key=lambda t: t.rate)
     return fallback[0] if fallback else None
 
 

@@ -92,9 +92,7 @@ def admit(governing: Rule, identity: Identity) -> None:
     """Raises `Refused` where the rule asks for a role that the identity does not have."""
     if governing.roles and not set(governing.roles) & set(identity.roles):
         wanted = " or ".join(governing.roles)
-        raise Refused(
-            Reason.ROLE_REQUIRED, f"the rule asks for {wanted}; the caller has {_listed(identity.roles)}"
-        )
+        raise Refused(Reason.ROLE_REQUIRED, f"the rule asks for {wanted}; the caller has {_listed(identity.roles)}")
 
 
 def _listed(roles: tuple[str, ...]) -> str:
@@ -120,8 +118,5 @@ def covered_by(later: Rule, earlier: Sequence[Rule]) -> Rule | None:
 def _covers(wide: Rule, narrow: Rule) -> bool:
     """Whether every path that `narrow` matches is matched by `wide`."""
     size = len(wide.segments)
-    if wide.below:
-        fits = len(narrow.segments) >= size
-    else:
-        fits = len(narrow.segments) == size and not narrow.below
+    fits = len(narrow.segments) >= size if wide.below else len(narrow.segments) == size and not narrow.below
     return fits and all(w in ("*", n) for w, n in zip(wide.segments, narrow.segments, strict=False))

@@ -109,9 +109,7 @@ def _register() -> None:
     # Without the cryptography extra jose falls back to slow pure-Python code of its own choosing.
     for backend, name in ((backends.RSAKey, "CryptographyRSAKey"), (backends.ECKey, "CryptographyECKey")):
         if backend.__name__ != name:
-            raise ImportError(
-                "python-jose runs without its cryptography backend: install python-jose[cryptography]"
-            )
+            raise ImportError("python-jose runs without its cryptography backend: install python-jose[cryptography]")
 
 
 _register()

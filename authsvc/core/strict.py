@@ -30,9 +30,7 @@ def json_object(data: bytes) -> dict[str, Any]:
     """A JSON object in UTF-8: no duplicate members at any depth, finite numbers only. Raises `ValueError`."""
     try:
         text = data.decode("utf-8")
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
-        )
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(value, dict):

@@ -1,0 +1,160 @@
+"""Downloads of discovery documents and key sets. The only importer of requests.
+
+Rules: a total deadline by the clock, a size cap, no redirects, verified TLS, nothing from the environment
+(no proxies, no .netrc), no compression. Whatever goes wrong is a `FetchFailed` with a text for the operator.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import HTTPConnectionPool
+
+from authsvc.core import strict
+
+MAX_BYTES = 256 * 1024
+DEADLINE_S = 2.0
+READ_TIMEOUT_S = 1.0
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class FetchFailed(Exception):
+    """The provider did not give a usable document; the text says why."""
+
+
+def fetch_json(url: str, *, ca_file: str | None, allow_http: bool, deadline_s: float = DEADLINE_S) -> dict[str, Any]:
+    """The JSON object at `url`. Raises `FetchFailed`."""
+    check_url(url, allow_http)
+    try:
+        body = _download(url, ca_file, deadline_s)
+    except (requests.RequestException, OSError, AttributeError, ValueError) as problem:
+        # AttributeError: urllib3's file object loses its socket when the deadline closes it under a read
+        raise FetchFailed(f"{url}: {_plain(problem)}") from None
+    try:
+        return strict.json_object(body)
+    except ValueError as problem:
+        kind = str(problem) if type(problem) is ValueError else "not JSON"
+        raise FetchFailed(f"{url}: the answer is no usable JSON document ({kind})") from None
+
+
+def check_url(url: str, allow_http: bool) -> None:
+    """https, or http to a loopback address where the config allows it. Raises `FetchFailed`."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname:
+        return
+    if not (allow_http and parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise FetchFailed(f"{url}: only https is fetched (http only on loopback with allow_insecure_http)")
+
+
+class _Deadline:
+    """Cuts the connections of one download when its time is up, also in the middle of a dripping header."""
+
+    def __init__(self, seconds: float) -> None:
+        self.connections: list[Any] = []
+        self.passed = False
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _cut(self) -> None:
+        self.passed = True
+        for connection in self.connections:
+            connection.close()
+            sock = getattr(connection, "held", None)
+            if sock is not None:
+                try:
+                    sock.shutdown(2)
+                except OSError:
+                    continue
+
+
+class _Adapter(HTTPAdapter):
+    """Tells the deadline which connections there are."""
+
+    def __init__(self, deadline: _Deadline) -> None:
+        self._deadline = deadline
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        made = self._deadline.connections
+
+        class Watched(pool.ConnectionCls):  # type: ignore[name-defined, misc]  # a class chosen at run time
+            held: Any = None
+
+            def _new_conn(self) -> Any:
+                self.held = super()._new_conn()
+                made.append(self)
+                return self.held
+
+        pool.ConnectionCls = Watched
+        return pool
+
+
+def _download(url: str, ca_file: str | None, deadline_s: float) -> bytes:
+    ends = time.monotonic() + deadline_s
+    with _Deadline(deadline_s) as deadline, requests.Session() as session:
+        session.trust_env = False
+        session.mount("https://", _Adapter(deadline))
+        session.mount("http://", _Adapter(deadline))
+        try:
+            return _read(session, url, ca_file, ends)
+        except Exception:
+            if deadline.passed or time.monotonic() >= ends:
+                raise OSError(f"no whole answer within {deadline_s:g} s") from None
+            raise
+
+
+def _read(session: requests.Session, url: str, ca_file: str | None, ends: float) -> bytes:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authsvc"}
+    answer = session.get(
+        url,
+        headers=headers,
+        timeout=READ_TIMEOUT_S,
+        verify=ca_file or True,
+        allow_redirects=False,
+        stream=True,
+    )
+    if answer.status_code != 200:
+        raise OSError(f"the answer is {answer.status_code}, not 200" + _redirect_hint(answer))
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise OSError("the answer is compressed, though plain was asked for")
+    body = b""
+    while chunk := answer.raw.read1(16384):
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise OSError(f"the answer is larger than {MAX_BYTES} bytes")
+        if time.monotonic() >= ends:
+            raise OSError("the answer takes too long")
+    expected = answer.headers.get("Content-Length", "")
+    if expected.isdigit() and int(expected) != len(body):
+        raise OSError("the answer broke off")
+    return body
+
+
+def _redirect_hint(answer: requests.Response) -> str:
+    return ": it redirects, and redirects are not followed" if 300 <= answer.status_code < 400 else ""
+
+
+def _plain(problem: Exception) -> str:
+    """A short text; library messages name addresses and classes nobody wants to read."""
+    if isinstance(problem, requests.exceptions.SSLError):
+        return "the TLS certificate is not trusted (set ca_file for a private CA)"
+    if isinstance(problem, requests.exceptions.Timeout):
+        return "no answer in time"
+    if isinstance(problem, requests.exceptions.ConnectionError):
+        return "cannot connect, or the connection broke"
+    if isinstance(problem, requests.RequestException) or not str(problem):
+        return "the answer is no valid HTTP"
+    return str(problem)

@@ -1,0 +1,218 @@
+"""Keeps each provider's keys: downloads at start, refreshes in the background, and once more when a token asks.
+
+A failed download never removes a good key. Within a fleet that shares memcached and a secret, one process downloads
+and the others take its result. The request path waits for a download only where a token's key is unknown, and at
+most once per cool-down.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from authsvc.adapters.fetch import FetchFailed, check_url, fetch_json
+from authsvc.adapters.sharedkeys import SharedKeys
+from authsvc.adapters.store import StoreDown
+from authsvc.core import jwks
+from authsvc.core.jwt import Provider
+
+TICK_S = 1.0
+RETRY_S = 10.0  # after a failed download, until the next in the background
+WAIT_FOR_PEER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTimes:
+    """How long keys live, in seconds; the defaults are the config's."""
+
+    cache_ttl_s: float = 3600
+    refresh_interval_s: float = 300
+    cooldown_s: float = 30
+    max_stale_s: float = 86400
+
+
+@dataclass(slots=True)
+class _Ring:
+    """One provider's keys in this process."""
+
+    provider: Provider
+    keys: jwks.KeySet | None = None
+    error: str = "no download has ended yet"
+    forced_at: float = float("-inf")
+    next_at: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Keyring:
+    """The keys of all providers. `report(provider, event)` hears what happens, for metrics."""
+
+    def __init__(
+        self,
+        providers: Iterable[Provider],
+        times: KeyTimes,
+        shared: SharedKeys | None,
+        report: Callable[[str, str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._rings = {provider.name: _Ring(provider) for provider in providers}
+        self._times, self._shared, self._report, self._clock = times, shared, report, clock
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """First load, then the background thread; again by itself in a forked child."""
+        if self._rings:
+            with ThreadPoolExecutor(len(self._rings)) as pool:
+                list(pool.map(self._first_load, self._rings.values()))
+        self._spawn()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def current(self, provider: str, now: float) -> jwks.KeySet | None:
+        """The keys at hand, without any download; `None` where they are older than `max_stale_s`."""
+        keys = self._rings[provider].keys
+        if keys is None or now - keys.fetched_at > self._times.max_stale_s:
+            return None
+        return jwks.expire(keys, now, self._times.cache_ttl_s)
+
+    def refresh(self, provider: str, now: float) -> jwks.KeySet | None:
+        """One forced download for a token whose key is unknown; `None` where nothing newer could be had."""
+        ring = self._rings[provider]
+        before = ring.keys
+        with ring.lock:  # callers at the same time wait for the one download and share its result
+            if ring.keys is before:
+                self._force(ring, now)
+            return self.current(provider, now) if ring.keys is not before else None
+
+    def status(self) -> dict[str, str]:
+        """Per provider an empty string where there are keys, else why not."""
+        now = self._clock()
+        return {name: "" if self.current(name, now) else ring.error for name, ring in self._rings.items()}
+
+    def _force(self, ring: _Ring, now: float) -> None:
+        if now - ring.forced_at < self._times.cooldown_s:
+            self._report(ring.provider.name, "cooldown")
+            return
+        ring.forced_at = self._claim(ring, "forced", now, int(self._times.cooldown_s))
+        if ring.forced_at == now:
+            self._report(ring.provider.name, "forced")
+            self._fetch(ring)
+        elif not self._adopt(ring) and now - ring.forced_at < WAIT_FOR_PEER_S:
+            self._await_peer(ring)
+
+    def _claim(self, ring: _Ring, what: str, now: float, ttl_s: int) -> float:
+        """When the fleet last began this; without a fleet, or without memcached, it is ours."""
+        if self._shared is None:
+            return now
+        try:
+            return self._shared.claim(ring.provider, what, now, max(ttl_s, 1))
+        except StoreDown:
+            return now
+
+    def _await_peer(self, ring: _Ring) -> bool:
+        """Another process downloads just now: wait for its result."""
+        ends = time.monotonic() + WAIT_FOR_PEER_S
+        while time.monotonic() < ends:
+            time.sleep(0.02)
+            if self._adopt(ring):
+                return True
+        return False
+
+    def _adopt(self, ring: _Ring) -> bool:
+        """Take the fleet's copy where it is newer than ours."""
+        copy = self._shared.load(ring.provider, self._clock()) if self._shared else None
+        if copy is None or (ring.keys is not None and copy.fetched_at <= ring.keys.fetched_at):
+            return False
+        self._keep(ring, copy)
+        return True
+
+    def _keep(self, ring: _Ring, new: jwks.KeySet) -> None:
+        ring.keys = jwks.merge(ring.keys, new, self._times.cache_ttl_s)
+        ring.error = ""
+        ring.next_at = new.fetched_at + self._times.refresh_interval_s * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+
+    def _fetch(self, ring: _Ring) -> bool:
+        """Download, keep and share. A failure changes nothing but the error text and the next attempt."""
+        name = ring.provider.name
+        try:
+            new = download(ring.provider, self._clock())
+        except (FetchFailed, ValueError) as problem:
+            ring.error = str(problem)
+            ring.next_at = self._clock() + min(RETRY_S, self._times.refresh_interval_s)
+            self._report(name, "failed")
+            return False
+        self._keep(ring, new)
+        self._report(name, "fetched")
+        if self._shared and ring.keys:
+            self._shared.save(ring.provider, ring.keys)
+        return True
+
+    def _first_load(self, ring: _Ring) -> None:
+        """The fleet's copy where it is recent; else one process downloads and the others wait for it."""
+        now = self._clock()
+        if self._adopt(ring) and ring.next_at > now:
+            return
+        if self._claim(ring, "lease", now, 5) != now and self._await_peer(ring):
+            return
+        self._fetch(ring)
+
+    def _spawn(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="authsvc-keys", daemon=True)
+        self._thread.start()
+
+    def _after_fork(self) -> None:
+        """A child has the keys, but neither the thread nor any lock that was free."""
+        for ring in self._rings.values():
+            ring.lock = threading.Lock()
+        if not self._stop.is_set():
+            self._stop = threading.Event()
+            self._spawn()
+
+    def _run(self) -> None:
+        while not self._stop.wait(TICK_S * random.uniform(0.9, 1.1)):  # noqa: S311 - jitter, not a secret
+            for ring in self._rings.values():
+                try:
+                    self._tend(ring)
+                except Exception as problem:  # noqa: BLE001 - this thread must outlive whatever happens
+                    ring.error = f"the background refresh failed: {type(problem).__name__}"
+                    self._report(ring.provider.name, "failed")
+
+    def _tend(self, ring: _Ring) -> None:
+        now = self._clock()
+        if self._adopt(ring) or now < ring.next_at:
+            return
+        if self._claim(ring, "lease", now, 5) == now:
+            self._fetch(ring)
+
+
+def download(provider: Provider, now: float) -> jwks.KeySet:
+    """The provider's keys, found by discovery where the config names no `jwks_uri`.
+
+    Raises `FetchFailed` or `ValueError`.
+    """
+    uri = provider.jwks_uri or _discover(provider)
+    document = fetch_json(uri, ca_file=provider.ca_file, allow_http=provider.allow_insecure_http)
+    try:
+        return jwks.admit(document, provider.algorithms, now)
+    except ValueError as problem:
+        raise FetchFailed(f"{uri}: {problem}") from None
+
+
+def _discover(provider: Provider) -> str:
+    """OpenID Connect Discovery 1.0 section 4.3: the document's issuer must be ours byte for byte."""
+    url = provider.issuer.rstrip("/") + "/.well-known/openid-configuration"
+    document = fetch_json(url, ca_file=provider.ca_file, allow_http=provider.allow_insecure_http)
+    if document.get("issuer") != provider.issuer:
+        raise FetchFailed(f"{url}: its issuer is {document.get('issuer')!r}, the config says {provider.issuer!r}")
+    uri = document.get("jwks_uri")
+    if not isinstance(uri, str):
+        raise FetchFailed(f"{url}: it names no jwks_uri")
+    check_url(uri, provider.allow_insecure_http)
+    return uri
