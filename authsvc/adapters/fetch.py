@@ -6,6 +6,8 @@ Rules: a total deadline by the clock, a size cap, no redirects, verified TLS, no
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 from typing import Any
@@ -13,7 +15,6 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool
 
 from authsvc.core import strict
 
@@ -70,13 +71,9 @@ class _Deadline:
     def _cut(self) -> None:
         self.passed = True
         for connection in self.connections:
-            connection.close()
-            sock = getattr(connection, "held", None)
-            if sock is not None:
-                try:
-                    sock.shutdown(2)
-                except OSError:
-                    continue
+            sock = connection.sock or connection.held
+            with contextlib.suppress(OSError):  # it may be closed already
+                sock.shutdown(socket.SHUT_RDWR)  # unlike close, this wakes a thread that reads
 
 
 class _Adapter(HTTPAdapter):
@@ -86,11 +83,11 @@ class _Adapter(HTTPAdapter):
         self._deadline = deadline
         super().__init__()
 
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         made = self._deadline.connections
 
-        class Watched(pool.ConnectionCls):  # type: ignore[name-defined, misc]  # a class chosen at run time
+        class Watched(pool.ConnectionCls):  # type: ignore[misc]  # a class chosen at run time
             held: Any = None
 
             def _new_conn(self) -> Any:

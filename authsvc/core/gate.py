@@ -42,6 +42,7 @@ class _Trail:
 
     path: str = ""
     rule: str = ""
+    wanted: tuple[str, ...] = ()
     identity: Identity | None = None
     quota: Quota | None = None
     ignored: Reason | None = None
@@ -73,7 +74,7 @@ class Gate:
     def _walk(self, request: Request, now: float, trail: _Trail) -> Reason:
         method, trail.path = _call(request)
         rule = rbac.rule_for(self.policy, method, trail.path)
-        trail.rule = rule.name
+        trail.rule, trail.wanted = rule.name, rule.roles or ()
         if rule.public:
             trail.identity = self._optional_identity(request, now, trail)
         else:

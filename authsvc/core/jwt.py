@@ -19,6 +19,7 @@ MAX_USER_ID = 512
 _ACCESS_TYPES = frozenset({"at+jwt"})
 _ACCEPTED_TYPES = _ACCESS_TYPES | {"jwt"}  # RFC 9068 section 2.1; most providers still say JWT
 _FOREIGN_CLAIM_TYPES = frozenset({"id", "refresh", "offline", "logout"})  # Keycloak's payload `typ`
+_SCOPE_CLAIMS = frozenset({"scope", "scp"})
 
 ClaimPath = tuple[str, ...]
 
@@ -198,13 +199,14 @@ def identity(token: Token, provider: Provider) -> Identity:
         email=email if isinstance(email, str) else "",
         roles=_roles(claim_at(token.claims, provider.roles_claim), provider.roles_claim[-1]),
         claims=token.claims,
+        scoped=provider.roles_claim[-1] in _SCOPE_CLAIMS,
     )
 
 
 def _roles(value: Any, claim: str) -> tuple[str, ...]:
     """A list of roles, or one role; a string of scopes is split at its spaces (RFC 6749 section 3.3)."""
     if isinstance(value, str):
-        return tuple(value.split()) if claim in ("scope", "scp") else (value,) if value else ()
+        return tuple(value.split()) if claim in _SCOPE_CLAIMS else (value,) if value else ()
     if isinstance(value, list):
         return tuple(role for role in value if isinstance(role, str) and role)
     return ()

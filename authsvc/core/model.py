@@ -18,6 +18,7 @@ class Reason(StrEnum):
     PUBLIC = "public"
     # what nginx handed over
     MISSING_CONTEXT = "missing_context"
+    UNKNOWN_ENDPOINT = "unknown_endpoint"
     INVALID_METHOD = "invalid_method"
     AMBIGUOUS_PATH = "ambiguous_path"
     # the credential
@@ -41,6 +42,7 @@ class Reason(StrEnum):
     BOUND_TOKEN = "bound_token"  # noqa: S105 - a slug, not a password
     # what the rules say
     ROLE_REQUIRED = "role_required"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NO_RULE = "no_rule"
     IDENTITY_TOO_LARGE = "identity_too_large"
@@ -87,13 +89,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls, as far as a verified credential says. `provider` is the name given in the config."""
+    """Who calls, as far as a verified credential says. `provider` is the name given in the config.
+
+    `scoped` says that the roles are OAuth scopes, so that a lack of one is answered as RFC 6750 asks.
+    """
 
     provider: str
     user_id: str
     email: str
     roles: tuple[str, ...]
     claims: Claims = field(repr=False)
+    scoped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,7 @@ class Decision:
     rule: str = ""
     identity: Identity | None = None
     quota: Quota | None = None
+    wanted: tuple[str, ...] = ()  # the roles or scopes that would have satisfied the rule
     ignored: Reason | None = None  # why a credential sent to a public path did not count
     retry_after_s: int | None = None
     detail: str = field(default="", repr=False)

@@ -40,7 +40,7 @@ class Policy:
 DEFAULT = Rule("default", (), True, None, None)
 
 
-def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None, name: str = "") -> Rule:
+def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None) -> Rule:
     """A rule for a path pattern. Raises `ValueError` with what is wrong with the pattern.
 
     `*` stands for one segment; a final `/*` for the prefix itself and everything below it.
@@ -54,7 +54,9 @@ def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None, 
             raise ValueError("a path's segments are names or a * that stands for one whole segment")
         if not part.isprintable() or set(part) & set("?#%;\\"):
             raise ValueError("a path is written decoded, without query, escapes or ; and \\")
-    return Rule(name or path, segments, below, _with_head(methods), None if roles is None else tuple(roles))
+    named = None if methods is None else tuple(methods)
+    title = path if named is None else f"{'|'.join(named)} {path}"
+    return Rule(title, segments, below, _with_head(named), None if roles is None else tuple(roles))
 
 
 def _with_head(methods: Iterable[str] | None) -> frozenset[str] | None:
@@ -92,7 +94,8 @@ def admit(governing: Rule, identity: Identity) -> None:
     """Raises `Refused` where the rule asks for a role that the identity does not have."""
     if governing.roles and not set(governing.roles) & set(identity.roles):
         wanted = " or ".join(governing.roles)
-        raise Refused(Reason.ROLE_REQUIRED, f"the rule asks for {wanted}; the caller has {_listed(identity.roles)}")
+        reason = Reason.INSUFFICIENT_SCOPE if identity.scoped else Reason.ROLE_REQUIRED
+        raise Refused(reason, f"the rule asks for {wanted}; the caller has {_listed(identity.roles)}")
 
 
 def _listed(roles: tuple[str, ...]) -> str:

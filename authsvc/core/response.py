@@ -7,12 +7,15 @@ The decision endpoint answers nginx with 200, 401 or 403 and nothing else; what 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from authsvc.core.jwt import ClaimPath, claim_at
 from authsvc.core.model import Decision, Identity, Reason, Refused
+
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
 Headers = list[tuple[str, str]]
 
@@ -34,6 +37,7 @@ _FACES: Mapping[Reason, Face] = {
     Reason.ALLOWED: Face(200, "The call is allowed"),
     Reason.PUBLIC: Face(200, "The path is open to everyone"),
     Reason.MISSING_CONTEXT: Face(403, "The proxy did not say which call this is"),
+    Reason.UNKNOWN_ENDPOINT: Face(403, "authsvc is asked at /auth"),
     Reason.INVALID_METHOD: Face(403, "The method is not one that can be decided on"),
     Reason.AMBIGUOUS_PATH: Face(403, "The path can be read two ways"),
     Reason.NO_CREDENTIALS: Face(401, "A bearer token is needed"),
@@ -55,6 +59,7 @@ _FACES: Mapping[Reason, Face] = {
     Reason.INVALID_CLAIM: Face(401, "A claim of the token is not valid", _BAD_TOKEN),
     Reason.BOUND_TOKEN: Face(401, "The token is bound to a key and is no bearer token", _BAD_TOKEN),
     Reason.ROLE_REQUIRED: Face(403, "The caller lacks a role for this path"),
+    Reason.INSUFFICIENT_SCOPE: Face(403, "The token lacks a scope for this path", "insufficient_scope"),
     Reason.METHOD_NOT_ALLOWED: Face(403, "The method is not allowed on this path"),
     Reason.NO_RULE: Face(403, "No rule allows this path"),
     Reason.IDENTITY_TOO_LARGE: Face(403, "The identity does not fit into the headers"),
@@ -85,18 +90,20 @@ def render(decision: Decision, identity_headers: Headers) -> tuple[int, Headers]
 
 def _refusal(decision: Decision, shown: Face) -> Headers:
     headers: Headers = [("X-Auth-Error", problem(decision.reason))]
-    if shown.status == 401:
-        headers.append(("WWW-Authenticate", challenge(shown)))
+    if shown.status == 401 or shown.error:
+        headers.append(("WWW-Authenticate", challenge(shown, decision.wanted)))
     if decision.retry_after_s is not None:
         headers.append(("Retry-After", str(decision.retry_after_s)))
     return headers
 
 
-def challenge(shown: Face) -> str:
+def challenge(shown: Face, wanted: tuple[str, ...] = ()) -> str:
     """RFC 6750 section 3: no error code where no credentials were sent; fixed texts, never a library's."""
-    if not shown.error:
-        return 'Bearer realm="api"'
-    return f'Bearer realm="api", error="{shown.error}", error_description="{shown.title}"'
+    parts = ['Bearer realm="api"']
+    if shown.error:
+        parts += [f'error="{shown.error}"', f'error_description="{shown.title}"']
+    scopes = " ".join(filter(_SCOPE.fullmatch, wanted)) if shown.error == "insufficient_scope" else ""
+    return ", ".join([*parts, f'scope="{scopes}"'] if scopes else parts)
 
 
 def problem(reason: Reason) -> str:

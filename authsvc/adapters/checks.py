@@ -1,0 +1,184 @@
+"""What in a well-shaped config does not mean what its author hopes, said so that it can be mended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from authsvc.adapters.fetch import LOOPBACK
+from authsvc.adapters.schema import ConfigShape, ProviderShape
+from authsvc.adapters.yamlfile import Mistake, Path
+from authsvc.core import ratelimit, rbac
+from authsvc.core.signature import ALGORITHMS
+
+BUILT_IN = frozenset({"X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer"})
+_PROVIDERS: Path = ("authentication", "oidc", "providers")
+_HEADERS: Path = ("authentication", "oidc", "extract_headers")
+_RULES: Path = ("authorization", "rbac", "rules")
+_TIERS: Path = ("rate_limit", "tiers")
+_PLACEHOLDER = re.compile(r"\{[^}]*\}")
+_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+# Names that mean something to HTTP, to nginx or to authsvc itself (RFC 9110 section 7.6.1).
+_RESERVED = re.compile(
+    r"connection|keep-alive|te|trailer|transfer-encoding|upgrade|content-.*|host|date|server|expect|age|vary|via"
+    r"|authorization|cookie|set-cookie|www-authenticate|proxy-.*|retry-after|ratelimit.*|location|cache-control"
+    r"|expires|x-auth-.*|x-accel-.*|x-original-.*|x-forwarded-.*|forwarded|x-real-ip|x-request-id|x-api-key"
+    r"|x-user-id|x-user-issuer"
+)
+
+
+def check(shaped: ConfigShape) -> list[Mistake]:
+    """Every mistake in what the settings say."""
+    return [
+        *_providers(shaped),
+        *_headers(shaped),
+        *_role_claims(shaped),
+        *_rules(shaped),
+        *_tiers(shaped),
+        *_cache(shaped),
+    ]
+
+
+def _providers(shaped: ConfigShape) -> Iterator[Mistake]:
+    oidc = shaped.authentication.oidc
+    names: dict[str, int] = {}
+    issuers: dict[str, int] = {}
+    if oidc.enabled and not oidc.providers:
+        yield Mistake(_PROVIDERS, "no provider: add one, or set enabled: false")
+    for number, given in enumerate(oidc.providers):
+        at = (*_PROVIDERS, number)
+        if names.setdefault(given.name, number) != number:
+            yield Mistake((*at, "name"), f"{given.name!r} is taken by another provider: choose another name")
+        if issuers.setdefault(given.issuer, number) != number:
+            yield Mistake((*at, "issuer"), f"{given.issuer!r} is another provider's issuer: merge the two")
+        yield from _urls(given, at)
+        yield from _algorithms(given, at)
+
+
+def _urls(given: ProviderShape, at: Path) -> Iterator[Mistake]:
+    for name in ("issuer", "jwks_uri"):
+        url = getattr(given, name)
+        if url is None:
+            continue
+        placeholder = None if given.tenant_id else _PLACEHOLDER.search(url)
+        if placeholder:
+            yield Mistake(
+                (*at, name),
+                f"{url!r} holds the placeholder {placeholder[0]}: put your tenant's id there, "
+                "or add tenant_id: <guid> beside it",
+            )
+            return  # said once for a provider
+        yield from _url(url, given, (*at, name))
+
+
+def _url(url: str, given: ProviderShape, at: Path) -> Iterator[Mistake]:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if not host or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
+        yield Mistake(at, f"{url!r} is no URL: write it as https://host/path")
+    elif parts.query and at[-1] == "issuer" or parts.fragment or parts.username is not None:
+        yield Mistake(at, f"{url!r} has a user, query or fragment: remove it")
+    elif parts.scheme == "http" and not (given.allow_insecure_http and host in LOOPBACK):
+        yield Mistake(
+            at, f"{url!r} is not https: use https (http only on a loopback address with allow_insecure_http: true)"
+        )
+
+
+def _algorithms(given: ProviderShape, at: Path) -> Iterator[Mistake]:
+    for number, alg in enumerate(given.algorithms or ()):
+        if alg not in ALGORITHMS:
+            known = ", ".join(sorted(ALGORITHMS))
+            yield Mistake((*at, "algorithms", number), f"{alg!r} cannot be verified: choose among {known}")
+
+
+def _headers(shaped: ConfigShape) -> Iterator[Mistake]:
+    oidc = shaped.authentication.oidc
+    seen: dict[str, int] = {}
+    for number, entry in enumerate(oidc.extract_headers):
+        at, name = (*_HEADERS, number, "header"), entry.header.lower()
+        if not _HEADER_NAME.fullmatch(entry.header):
+            yield Mistake(at, f"{entry.header!r} is no header name: use letters, digits and -")
+        elif _RESERVED.fullmatch(name):
+            yield Mistake(at, f"{entry.header!r} has a meaning of its own: choose another name, such as X-Claim-Name")
+        elif seen.setdefault(name, number) != number:
+            yield Mistake(at, f"{entry.header!r} is filled twice: remove one of them")
+        yield from _built_in(shaped, number)
+
+
+def _built_in(shaped: ConfigShape, number: int) -> Iterator[Mistake]:
+    """X-User-Roles and X-User-Email say what authsvc decided on, never another claim."""
+    oidc = shaped.authentication.oidc
+    entry = oidc.extract_headers[number]
+    for name, setting in (("X-User-Roles", "roles_claim"), ("X-User-Email", "email_claim")):
+        meant = (["roles"], ["email"], getattr(oidc, setting), shaped.authorization.rbac.roles_claim)
+        if entry.header.lower() == name.lower() and (entry.header != name or entry.claim not in meant):
+            text = f"{name} always carries what {setting} names: remove this entry, or set {setting}"
+            yield Mistake((*_HEADERS, number, "claim"), text)
+
+
+def _role_claims(shaped: ConfigShape) -> Iterator[Mistake]:
+    oidc, rbac_claim = shaped.authentication.oidc, shaped.authorization.rbac.roles_claim
+    both_said = rbac_claim is not None and "roles_claim" in oidc.model_fields_set
+    if both_said and rbac_claim != oidc.roles_claim:
+        at = ("authorization", "rbac", "roles_claim")
+        yield Mistake(at, "differs from authentication.oidc.roles_claim: say it once, or the same in both places")
+
+
+def _rules(shaped: ConfigShape) -> Iterator[Mistake]:
+    earlier: list[tuple[int, rbac.Rule]] = []
+    for number, given in enumerate(shaped.authorization.rbac.rules):
+        at = (*_RULES, number)
+        for method in given.method or ():
+            if not rbac.METHOD.fullmatch(method):
+                yield Mistake((*at, "method"), f"{method!r} is no method: write it in capitals, such as GET")
+        if given.allowed_roles is None and "allowed_roles" in given.model_fields_set:
+            yield Mistake((*at, "allowed_roles"), "is empty: write [] for everyone, or list roles")
+        try:
+            made = rbac.rule(given.path, given.method, given.allowed_roles)
+        except ValueError as problem:
+            yield Mistake((*at, "path"), f"{given.path!r} cannot be matched: {problem}")
+            continue
+        cover = rbac.covered_by(made, [rule for _, rule in earlier])
+        if cover is not None:
+            first = next(index for index, rule in earlier if rule is cover)
+            yield Mistake(
+                (*at, "path"), f"{given.path!r} can never match, rule {first} covers it: move this rule before it"
+            )
+        earlier.append((number, made))
+
+
+def _tiers(shaped: ConfigShape) -> Iterator[Mistake]:
+    limits = shaped.rate_limit
+    taken: dict[str | None, str] = {}
+    if limits.anonymous is not None:
+        yield from _rate(limits.anonymous.limit, ("rate_limit", "anonymous", "limit"))
+    for name, tier in limits.tiers.items():
+        yield from _rate(tier.limit, (*_TIERS, name, "limit"))
+        claim = tier.matching_claim
+        at = (*_TIERS, name, "matching_claim") if claim else (*_TIERS, name)
+        if claim is not None and not all(claim.partition("=")):
+            yield Mistake(at, f"{claim!r} names no value: write claim=value, such as plan=free")
+        elif taken.setdefault(claim, name) != name:
+            which = f"{claim!r} is already matched by tier" if claim else "has no matching_claim, and neither has tier"
+            yield Mistake(at, f"{which} {taken[claim]}: this one can never match")
+
+
+def _rate(text: str, at: Path) -> Iterator[Mistake]:
+    try:
+        ratelimit.parse_rate(text)
+    except ValueError as problem:
+        yield Mistake(at, f"{text!r} cannot be read: {problem}")
+
+
+def _cache(shaped: ConfigShape) -> Iterator[Mistake]:
+    for address in shaped.cache.memcached or ():
+        host, _, port = address.rpartition(":")
+        if not (address.startswith(("/", "unix:/")) or (host and port.isdigit() and 0 < int(port) < 65536)):
+            text = f"{address!r} is no address: write host:port or the path of a unix socket"
+            yield Mistake(("cache", "memcached"), text)
+    if shaped.cache.secret and shaped.cache.secret_file:
+        yield Mistake(("cache", "secret"), "stands beside secret_file: keep one of them")

@@ -1,0 +1,172 @@
+"""The config file becomes values: every mistake at once, each with file:line:column and what to do next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+from authsvc.adapters import checks
+from authsvc.adapters.keyring import KeyTimes
+from authsvc.adapters.limiter import OnStoreError
+from authsvc.adapters.schema import ConfigShape, ProviderShape, RateLimitShape, shape
+from authsvc.adapters.yamlfile import Document, Mistake, read
+from authsvc.core.jwt import ClaimPath, Provider
+from authsvc.core.ratelimit import Limits, Tier, parse_rate
+from authsvc.core.rbac import Policy, rule
+from authsvc.core.signature import ALGORITHMS
+
+PLACEHOLDERS = ("{tenant-id}", "{tenantid}", "{tenant_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a config file says, as values of core/. `notes` are what `check` should say aloud."""
+
+    providers: tuple[Provider, ...]
+    policy: Policy
+    limits: Limits
+    extract: Mapping[str, ClaimPath]
+    key_times: KeyTimes
+    memcached: tuple[str, ...]
+    on_store_error: OnStoreError
+    sample_allows: float
+    secret: bytes | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+
+class ConfigError(Exception):
+    """The file has mistakes. `lines` say each of them as `file:line:column: setting: text`."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def load(path: str, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a file. Raises `ConfigError` with every mistake."""
+    environ = os.environ if environ is None else environ
+    try:
+        text = FilePath(path).read_text("utf-8")
+    except OSError as problem:
+        raise ConfigError([f"{path}: cannot be read: {(problem.strerror or 'no reason given').lower()}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: is not UTF-8 text"]) from None
+    return parse(text, path, environ)
+
+
+def parse(text: str, path: str, environ: Mapping[str, str]) -> Settings:
+    """The settings in a text; `path` is only for messages. Raises `ConfigError`."""
+    document = read(text, environ)
+    shaped, mistakes = shape(document.data)
+    mistakes = document.mistakes + ([] if document.mistakes and document.data is None else mistakes)
+    if shaped is not None:
+        mistakes += checks.check(shaped)
+    if mistakes or shaped is None:
+        raise ConfigError([_line(path, document, mistake) for mistake in _in_order(document, mistakes)])
+    return _settings(shaped, environ)
+
+
+def _in_order(document: Document, mistakes: list[Mistake]) -> list[Mistake]:
+    return sorted(mistakes, key=lambda mistake: mistake.at or document.locate(mistake.path))
+
+
+def _line(file: str, document: Document, mistake: Mistake) -> str:
+    line, column = mistake.at or document.locate(mistake.path)
+    setting = ".".join(map(str, mistake.path))
+    return f"{file}:{line}:{column}: {setting + ': ' if setting else ''}{mistake.text}"
+
+
+def _settings(shaped: ConfigShape, environ: Mapping[str, str]) -> Settings:
+    oidc = shaped.authentication.oidc
+    secret, notes = _secret(shaped, environ)
+    return Settings(
+        providers=tuple(_provider(shaped, given) for given in oidc.providers) if oidc.enabled else (),
+        policy=_policy(shaped),
+        limits=_limits(shaped.rate_limit),
+        extract={e.header: tuple(e.claim) for e in oidc.extract_headers if e.header not in checks.BUILT_IN},
+        key_times=KeyTimes(
+            oidc.jwks_cache_ttl, oidc.jwks_refresh_interval, oidc.jwks_refresh_cooldown, oidc.jwks_max_stale
+        ),
+        memcached=tuple(shaped.cache.memcached or ()),
+        on_store_error=shaped.rate_limit.on_store_error,
+        sample_allows=shaped.audit.sample_allows,
+        secret=secret,
+        notes=tuple(notes + _notes(shaped)),
+    )
+
+
+def _provider(shaped: ConfigShape, given: ProviderShape) -> Provider:
+    oidc = shaped.authentication.oidc
+    roles = given.roles_claim or shaped.authorization.rbac.roles_claim or oidc.roles_claim
+    return Provider(
+        name=given.name,
+        issuer=_fill(given.issuer, given.tenant_id),
+        audiences=frozenset(given.audience),
+        algorithms=frozenset(given.algorithms or ALGORITHMS),
+        jwks_uri=_fill(given.jwks_uri, given.tenant_id) if given.jwks_uri else None,
+        ca_file=given.ca_file,
+        allow_insecure_http=given.allow_insecure_http,
+        skew_s=oidc.clock_skew_tolerance,
+        user_claim=tuple(given.user_claim or oidc.user_claim),
+        email_claim=tuple(given.email_claim or oidc.email_claim),
+        roles_claim=tuple(roles),
+        qualify_user_id=oidc.qualify_user_id,
+    )
+
+
+def _fill(url: str, tenant_id: str | None) -> str:
+    for placeholder in PLACEHOLDERS if tenant_id else ():
+        url = url.replace(placeholder, tenant_id or "")
+    return url
+
+
+def _policy(shaped: ConfigShape) -> Policy:
+    rbac = shaped.authorization.rbac
+    if not rbac.enabled:
+        return Policy()
+    rules = tuple(rule(given.path, given.method, given.allowed_roles) for given in rbac.rules)
+    return Policy(rules, deny_by_default=rbac.default == "deny")
+
+
+def _limits(given: RateLimitShape) -> Limits:
+    tiers = []
+    for name, tier in given.tiers.items():
+        claim, _, value = (tier.matching_claim or "").partition("=")
+        tiers.append(Tier(name, *parse_rate(tier.limit), (claim,) if claim else None, value))
+    anonymous = Tier("anonymous", *parse_rate(given.anonymous.limit)) if given.anonymous else None
+    return Limits(tuple(tiers), tuple(given.claim), anonymous)
+
+
+def _secret(shaped: ConfigShape, environ: Mapping[str, str]) -> tuple[bytes | None, list[str]]:
+    cache = shaped.cache
+    text = cache.secret or environ.get("AUTHSVC_CACHE_SECRET", "")
+    if cache.secret_file:
+        try:
+            text = FilePath(cache.secret_file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None, [f"cache.secret_file {cache.secret_file} cannot be read: {_UNSHARED}"]
+    if not cache.memcached:
+        return None, []
+    if len(text) < 32:
+        problem = "is shorter than 32 characters" if text else "is not set (secret, secret_file, AUTHSVC_CACHE_SECRET)"
+        return None, [f"the cache secret {problem}: {_UNSHARED}"]
+    return text.encode(), []
+
+
+_UNSHARED = "memcached is used for counters only, and each process downloads the keys for itself"
+
+
+def _notes(shaped: ConfigShape) -> list[str]:
+    rbac = shaped.authorization.rbac
+    notes = []
+    if not shaped.cache.memcached:
+        notes.append("no cache.memcached: limits are counted in each process, so run one worker")
+    if not rbac.enabled:
+        notes.append("rbac is off: every path needs a valid identity, and any will do")
+    elif rbac.default == "deny":
+        notes.append("a path that no rule governs is refused (default: deny)")
+    else:
+        notes.append("a path that no rule governs needs a valid identity (default: authenticated)")
+    return notes

@@ -1,0 +1,220 @@
+"""The shape of the config file: names, types and bounds, from which `authsvc schema` is made too.
+
+The only importer of pydantic. What a value means, and what fits together, is config.py's matter.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from authsvc.adapters.yamlfile import Mistake, Path
+
+_TEXT = {"type": "string", "minLength": 1}
+_ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[Text], Field(min_length=1), BeforeValidator(_as_list), WithJsonSchema(_ONE_OR_MORE)]
+ClaimName = Annotated[list[Text], Field(min_length=1), BeforeValidator(_as_list), WithJsonSchema(_ONE_OR_MORE)]
+Seconds = Annotated[int, Field(ge=1, le=30 * 86400)]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class ProviderShape(_Shape):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+    """What you call this provider; sent to the API as X-User-Issuer."""
+    issuer: Text
+    """The token's iss, byte for byte."""
+    audience: Texts
+    """Your API's identifier: one of these must be in the token's aud."""
+    jwks_uri: Text | None = None
+    """Where the keys are; discovery finds it where it is left out."""
+    tenant_id: Text | None = None
+    """Fills the placeholder {tenant-id} in issuer and jwks_uri."""
+    algorithms: Texts | None = None
+    """Signature algorithms to accept; all asymmetric ones where it is left out."""
+    ca_file: Text | None = None
+    """A PEM file with the private CA that signed the provider's certificate."""
+    allow_insecure_http: bool = False
+    """Allow http:// on a loopback address, for tests and demos."""
+    user_claim: ClaimName | None = None
+    email_claim: ClaimName | None = None
+    roles_claim: ClaimName | None = None
+
+
+class ExtractShape(_Shape):
+    claim: ClaimName
+    header: Text
+
+
+class OidcShape(_Shape):
+    enabled: bool = True
+    providers: list[ProviderShape] = []
+    jwks_cache_ttl: Seconds = 3600
+    """Seconds that a key stays valid after the provider last listed it."""
+    jwks_refresh_interval: Seconds = 300
+    """Seconds between two background downloads."""
+    jwks_refresh_cooldown: Annotated[int, Field(ge=1, le=3600)] = 30
+    """Seconds between two downloads forced by tokens with an unknown key."""
+    jwks_max_stale: Seconds = 86400
+    """Seconds that keys are used after the provider last answered."""
+    clock_skew_tolerance: Annotated[int, Field(ge=0, le=300)] = 60
+    user_claim: ClaimName = ["sub"]
+    email_claim: ClaimName = ["email"]
+    roles_claim: ClaimName = ["roles"]
+    qualify_user_id: bool = False
+    """Send X-User-Id as provider:user, for APIs that do not read X-User-Issuer."""
+    extract_headers: list[ExtractShape] = []
+
+
+class AuthenticationShape(_Shape):
+    oidc: OidcShape = OidcShape()
+
+
+class RuleShape(_Shape):
+    path: Text
+    method: Texts | None = None
+    """One method or a list; all where it is left out. GET covers HEAD."""
+    allowed_roles: list[Text] | None = None
+    """One of these is needed; [] is everyone, even unauthenticated; left out is any valid identity."""
+
+
+class RbacShape(_Shape):
+    enabled: bool = True
+    default: Literal["authenticated", "deny"] = "authenticated"
+    """What holds for a path that no rule governs."""
+    roles_claim: ClaimName | None = None
+    rules: list[RuleShape] = []
+
+
+class AuthorizationShape(_Shape):
+    rbac: RbacShape = RbacShape()
+
+
+class TierShape(_Shape):
+    limit: Text
+    """N/second, N/minute, N/hour, N/day or unlimited."""
+    matching_claim: Text | None = None
+    """claim=value; the tier without one takes everybody else."""
+
+
+class AnonymousShape(_Shape):
+    limit: Text
+
+
+class RateLimitShape(_Shape):
+    by: Literal["user_id"] = "user_id"
+    claim: ClaimName = ["sub"]
+    tiers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")], TierShape] = {}
+    anonymous: AnonymousShape | None = None
+    """The limit by client address for callers without identity, on public paths."""
+    on_store_error: Literal["local", "allow", "deny"] = "local"
+
+
+class CacheShape(_Shape):
+    memcached: Texts | None = None
+    """host:port, or the path of a unix socket; one or a list."""
+    secret: Annotated[str, Field(min_length=32)] | None = None
+    """Signs the keys shared through memcached; at least 32 characters."""
+    secret_file: Text | None = None
+
+
+class AuditShape(_Shape):
+    sample_allows: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The share of allowed calls that get an audit line; refusals always do."""
+
+
+class ConfigShape(_Shape):
+    """The authsvc configuration file."""
+
+    authentication: AuthenticationShape = AuthenticationShape()
+    authorization: AuthorizationShape = AuthorizationShape()
+    rate_limit: RateLimitShape = RateLimitShape()
+    cache: CacheShape = CacheShape()
+    audit: AuditShape = AuditShape()
+
+
+def shape(data: Any) -> tuple[ConfigShape | None, list[Mistake]]:
+    """The data in its shape, or all that does not fit it."""
+    try:
+        return ConfigShape.model_validate({} if data is None else data), []
+    except ValidationError as problems:
+        return None, [_mistake(dict(error), data) for error in problems.errors(include_url=False)]
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ConfigShape.model_json_schema()}
+
+
+def _mistake(error: dict[str, Any], data: Any) -> Mistake:
+    path: Path = tuple(part for part in error["loc"] if part != "[key]")
+    kind, value = error["type"], error["input"]
+    if kind == "missing":
+        return Mistake(path, "is missing: add it")
+    if kind == "extra_forbidden":
+        return Mistake(path, f"is no setting{_did_you_mean(path)}")
+    return Mistake(path, f"{_short(value)} does not fit: {_wanted(error)}")
+
+
+def _wanted(error: dict[str, Any]) -> str:
+    kinds = {
+        "string_type": "text is wanted, in quotes where YAML takes it for something else",
+        "int_type": "a whole number is wanted",
+        "float_type": "a number is wanted",
+        "bool_type": "true or false is wanted",
+        "list_type": "a list is wanted",
+        "dict_type": "settings are wanted (name: value)",
+        "model_type": "settings are wanted (name: value)",
+        "model_attributes_type": "settings are wanted (name: value)",
+        "string_pattern_mismatch": "letters, digits, - and _ are wanted, 32 at most",
+        "too_short": "at least one entry is wanted",
+    }
+    text: str = kinds.get(error["type"], error["msg"])
+    return text[0].lower() + text[1:]
+
+
+def _did_you_mean(path: Path) -> str:
+    """The nearest name that may stand at this place."""
+    known = _settings_at(path[:-1])
+    near = difflib.get_close_matches(str(path[-1]), known, 1, 0.6)
+    return f": did you mean {near[0]}?" if near else f": known here are {', '.join(known)}"
+
+
+def _settings_at(path: Path) -> list[str]:
+    schema = ConfigShape.model_json_schema()
+    place: Any = schema
+    for part in path:
+        place = _resolved(place, schema)
+        if isinstance(part, int):
+            place = place.get("items", {})
+        else:
+            place = place.get("properties", {}).get(part) or next(iter(place.get("patternProperties", {}).values()), {})
+    return list(_resolved(place, schema).get("properties", {}))
+
+
+def _resolved(place: Any, schema: dict[str, Any]) -> Any:
+    for branch in place.get("anyOf", []):
+        if "$ref" in branch:
+            place = branch
+    if "$ref" in place:
+        return schema["$defs"][place["$ref"].rpartition("/")[2]]
+    return place
+
+
+def _short(value: Any) -> str:
+    """The offending value as it may be shown: short, and only of plain kinds."""
+    if isinstance(value, dict | list):
+        return "this"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

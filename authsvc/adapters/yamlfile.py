@@ -1,0 +1,116 @@
+"""Reads a YAML file as plain data and remembers where everything stood. The only importer of PyYAML.
+
+Duplicate keys, which YAML readers accept in silence, are mistakes here; `${NAME}` takes a value from the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 1024 * 1024
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+Path = tuple[str | int, ...]
+Position = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong: where it stands (path into the data, or a position of its own) and what to do."""
+
+    path: Path
+    text: str
+    at: Position | None = None
+
+
+@dataclass(slots=True)
+class Document:
+    """The data, the position of each value and of each key (line and column, from 1), and what was wrong already."""
+
+    data: Any = None
+    values: dict[Path, Position] = field(default_factory=dict)
+    keys: dict[Path, Position] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def locate(self, path: Path) -> Position:
+        """Where a path stands: its key, else its value, else the nearest part of it that exists."""
+        while path and path not in self.values:
+            path = path[:-1]
+        return self.keys.get(path) or self.values.get(path) or (1, 1)
+
+
+def read(text: str, environ: Mapping[str, str]) -> Document:
+    """Never raises for what stands in the file; look at `mistakes`."""
+    document = Document()
+    if len(text) > MAX_BYTES:
+        document.mistakes.append(Mistake((), "the file is larger than 1 MiB", (1, 1)))
+        return document
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        if root is not None:
+            document.data = _Reader(loader, document, environ).value(root, ())
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark
+        at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        document.mistakes.append(Mistake((), f"this is not YAML: {problem.problem}", at))
+    except yaml.YAMLError:
+        document.mistakes.append(Mistake((), "this is not YAML: it holds a character that YAML does not allow", (1, 1)))
+    return document
+
+
+class _Reader:
+    def __init__(self, loader: yaml.SafeLoader, document: Document, environ: Mapping[str, str]) -> None:
+        self._loader, self._document, self._environ = loader, document, environ
+
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        self._document.values[path] = _at(node)
+        if len(path) > 20:
+            self._mistake(node, path, "nested too deep")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, number)) for number, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str):
+                self._mistake(key_node, path, "a setting's name must be a word")
+                continue
+            if key in found:
+                line = self._document.keys[(*path, key)][0]
+                self._mistake(key_node, (*path, key), f"stands twice, first in line {line}: remove one of them")
+                continue
+            self._document.keys[(*path, key)] = _at(key_node)
+            found[key] = self.value(value_node, (*path, key))
+        return found
+
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        try:
+            value = self._loader.construct_object(node)
+        except (yaml.YAMLError, ValueError):
+            self._mistake(node, path, "this value cannot be read: put it in quotes")
+            return None
+        return self._fill(value, node, path) if isinstance(value, str) else value
+
+    def _fill(self, text: str, node: yaml.Node, path: Path) -> str:
+        for name in _VARIABLE.findall(text):
+            if name not in self._environ:
+                self._mistake(node, path, f"the environment has no {name}: set it, or write the value here")
+        return _VARIABLE.sub(lambda match: self._environ.get(match[1], ""), text)
+
+    def _mistake(self, node: yaml.Node, path: Path, text: str) -> None:
+        self._document.mistakes.append(Mistake(path, text, _at(node)))
+
+
+def _at(node: yaml.Node) -> Position:
+    return node.start_mark.line + 1, node.start_mark.column + 1

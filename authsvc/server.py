@@ -1,0 +1,67 @@
+"""gunicorn with settings that fit nginx's auth_request. The only importer of gunicorn."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+KEEPALIVE_S = 75  # longer than nginx keeps its side (60), so that nginx never writes into a closing connection
+
+SETTINGS: dict[str, Any] = {
+    "worker_class": "gthread",  # sync closes after each call
+    "threads": 4,
+    "keepalive": KEEPALIVE_S,
+    "timeout": 30,
+    "graceful_timeout": 10,
+    "limit_request_field_size": 16384,  # a token nginx let through must reach the app, which says what is wrong
+    "forwarder_headers": "",  # no client header may move SCRIPT_NAME or PATH_INFO
+    "control_socket_disable": True,
+    "proc_name": "authsvc",
+}
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the heartbeat file must not wait for a disk
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """`authsvc serve`: loads the app in each worker, after the fork."""
+
+    def __init__(self, config_file: str, bind: str, workers: int) -> None:
+        self._config_file = config_file
+        self._given = {"bind": bind, "workers": workers}
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = {**SETTINGS, **self._given, "child_exit": _child_exit}
+        if os.path.isdir(_SHARED_MEMORY):
+            settings["worker_tmp_dir"] = _SHARED_MEMORY
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Callable[..., Any]:
+        from authsvc.service import create_app
+
+        return create_app(self._config_file)
+
+
+def serve(config_file: str, bind: str, workers: int) -> None:
+    """Run until told to stop. Metrics of all workers are gathered in a directory of this run."""
+    own = None
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        own = tempfile.mkdtemp(prefix="authsvc-metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = own
+    parent = os.getpid()
+    try:
+        Server(config_file, bind, workers).run()
+    finally:
+        if own and os.getpid() == parent:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def _child_exit(_server: object, worker: Any) -> None:
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -1,0 +1,114 @@
+"""The one place that wires: config, store, keys, limits, gate, journal. And the WSGI entry for any gunicorn."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from authsvc.adapters import config
+from authsvc.adapters.journal import Journal, Lines
+from authsvc.adapters.keyring import Keyring
+from authsvc.adapters.limiter import Limiter
+from authsvc.adapters.sharedkeys import SharedKeys
+from authsvc.adapters.store import MemcachedStore, MemoryStore, Store
+from authsvc.app import WsgiApp, build_app
+from authsvc.core.gate import Gate
+from authsvc.core.model import Decision, Reason, Request
+from authsvc.core.response import Headers, render
+
+DEFAULT_CONFIG = "authsvc.yaml"
+
+
+class Service:
+    """A configured authsvc. `clock` gives seconds since the epoch; it is read once a request."""
+
+    def __init__(
+        self,
+        settings: config.Settings,
+        *,
+        store: Store | None = None,
+        lines: Lines | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings, self._clock = settings, clock
+        self.journal = Journal(settings.sample_allows, lines)
+        store = store or _store(settings)
+        self.keyring = Keyring(settings.providers, settings.key_times, self._shared(store), self._key_event, clock)
+        self.gate = Gate(
+            providers={provider.issuer: provider for provider in settings.providers},
+            policy=settings.policy,
+            limits=settings.limits,
+            extract=settings.extract,
+            keys=self.keyring,
+            counters=Limiter(store, settings.on_store_error, self.journal.trouble),
+        )
+
+    def _shared(self, store: Store) -> SharedKeys | None:
+        """Keys are shared only where they can be authenticated."""
+        if not store.shared or self.settings.secret is None:
+            return None
+        return SharedKeys(store, self.settings.secret, self.settings.key_times.max_stale_s, self._key_event)
+
+    def _key_event(self, provider: str, event: str) -> None:
+        self.journal.key_event(provider, event)
+
+    def answer(self, request: Request) -> tuple[int, Headers]:
+        """Status and headers for nginx. Whatever happens, it is an answer, and never a yes by accident."""
+        now, started = self._clock(), time.perf_counter()
+        decision, headers = self._decide(request, now)
+        try:
+            self.journal.record(request, decision, time.perf_counter() - started, now)
+        except Exception:  # noqa: BLE001 - a full disk must not decide who gets in
+            self.journal.trouble("journal_failed")
+        return render(decision, headers)
+
+    def _decide(self, request: Request, now: float) -> tuple[Decision, Headers]:
+        try:
+            return self.gate.decide(request, now)
+        except Exception as problem:  # noqa: BLE001 - an unforeseen error is a refusal, with a counter of its own
+            self.journal.trouble("internal_error")
+            print(f"authsvc: unforeseen {type(problem).__name__} in a decision", file=sys.stderr)
+            return Decision(Reason.INTERNAL_ERROR, retry_after_s=1), []
+
+    def refuse(self, reason: Reason) -> tuple[int, Headers]:
+        """The answer where there is nothing to decide on."""
+        return render(Decision(reason), [])
+
+    def ready(self) -> dict[str, str]:
+        """Per provider, an empty string where it has keys, else what is wrong."""
+        return self.keyring.status()
+
+
+def _store(settings: config.Settings) -> Store:
+    return MemcachedStore(settings.memcached) if settings.memcached else MemoryStore()
+
+
+def create_app(path: str | None = None) -> WsgiApp:
+    """The WSGI app for the config file at `path`, `AUTHSVC_CONFIG` or `./authsvc.yaml`.
+
+    Ends the process with exit code 3 where the config has mistakes.
+    """
+    file = path or os.environ.get("AUTHSVC_CONFIG") or DEFAULT_CONFIG
+    try:
+        settings = config.load(file)
+    except config.ConfigError as mistakes:
+        print("\n".join(mistakes.lines), file=sys.stderr)
+        raise SystemExit(3) from None  # gunicorn's own code for a worker that cannot boot
+    for note in settings.notes:
+        print(f"authsvc: {note}", file=sys.stderr)
+    _make_metrics_dir()
+    service = Service(settings)
+    service.keyring.start()
+    for name, problem in service.ready().items():
+        if problem:
+            print(f"authsvc: {name} has no keys yet: {problem}", file=sys.stderr)
+    return build_app(service)
+
+
+def _make_metrics_dir() -> None:
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory:
+        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
