@@ -32,6 +32,7 @@ NEXT_STEPS = {
     Reason.INVALID_SIGNATURE: "the token was changed, or signed by somebody else: get a new one",
     Reason.UNSUPPORTED_ALGORITHM: "add the algorithm to the provider's algorithms, or change it at the issuer",
     Reason.ROLE_REQUIRED: "give the caller the role, or check roles_claim if the role is elsewhere in the token",
+    Reason.INSUFFICIENT_SCOPE: "ask the issuer for a token with one of these scopes",
     Reason.METHOD_NOT_ALLOWED: "add a rule for this path and method",
     Reason.NO_RULE: "add a rule for this path",
     Reason.AMBIGUOUS_PATH: "send the path in its plain form",
@@ -143,7 +144,7 @@ def _identity_step(decision: Decision) -> Step:
 
 
 def _admit_step(decision: Decision) -> Step:
-    if decision.reason is Reason.ROLE_REQUIRED:
+    if decision.reason in (Reason.ROLE_REQUIRED, Reason.INSUFFICIENT_SCOPE):
         return Step("roles", False, decision.detail)
     reached = decision.identity is not None or decision.allowed
     return Step("roles", True if reached else None, "the rule is satisfied" if reached else "not reached")

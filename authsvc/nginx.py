@@ -107,9 +107,7 @@ def _fill(template: str, blanks: dict[str, str]) -> str:
 
 # The templates. <<name>> is a blank that render() fills.
 _UNAVAILABLE = '{"title":"Service Unavailable","status":503,"detail":"access cannot be decided right now"}'
-_MADE_BY = (
-    "# Made by authsvc from its list of identity headers. Do not edit: make it again when that changes.\n"
-)
+_MADE_BY = "# Made by authsvc from its list of identity headers. Do not edit: make it again when that changes.\n"
 
 _HTTP = r"""# Include once, inside http { }.
 
@@ -249,8 +247,7 @@ _LOCATION = f"""# Include in each location that authsvc protects, beside its pro
 #
 {_LOCATION_NOTES}
 auth_request /_authsvc;
-
-# What authsvc answered. $authsvc_reason is good to have in your log_format.
+# What it answered. $authsvc_reason is good to have in your log_format.
 <<ask>>
 
 # Leave proxy_intercept_errors off, and the 401 and 403 of your API stay as they are.

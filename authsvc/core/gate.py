@@ -150,4 +150,14 @@ def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: in
     quota = trail.quota
     if quota is not None and quota.refused:
         retry_after_s = quota.reset_s
-    return Decision(reason, trail.path, trail.rule, trail.identity, quota, trail.ignored, retry_after_s, detail)
+    return Decision(
+        reason=reason,
+        path=trail.path,
+        rule=trail.rule,
+        identity=trail.identity,
+        quota=quota,
+        wanted=trail.wanted,
+        ignored=trail.ignored,
+        retry_after_s=retry_after_s,
+        detail=detail,
+    )
