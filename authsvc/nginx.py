@@ -159,10 +159,10 @@ location = /_authsvc {
     # A slow answer is worse than a quick 503.
     proxy_connect_timeout 500ms;
     proxy_send_timeout 1s;
-    proxy_read_timeout 1s;
+    proxy_read_timeout 2500ms;  # a key that was just rotated in is fetched first, within 2 s
     proxy_next_upstream error timeout;
     proxy_next_upstream_tries 2;
-    proxy_next_upstream_timeout 2s;
+    proxy_next_upstream_timeout 3s;
 
     # Room for the identity headers; the nginx default of 4k or 8k may be too small.
     proxy_buffer_size 16k;

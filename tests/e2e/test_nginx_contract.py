@@ -396,7 +396,7 @@ def test_a_refusal_without_a_problem_document_still_has_a_json_body(door: Door, 
         pytest.param(Answer(500, body=b"Traceback"), id="says 500"),
         pytest.param(Answer(502), id="says 502"),
         pytest.param(Answer(503), id="says 503"),
-        pytest.param(say(200, 200, *IDENTITY, delay_s=1.3), id="hangs"),
+        pytest.param(say(200, 200, *IDENTITY, delay_s=2.8), id="hangs"),
         pytest.param(Answer(200, (("X-User-Roles", "r" * 20_000),)), id="says more than nginx can hold"),
     ],
 )
