@@ -42,8 +42,7 @@ def main() -> None:
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="One a core is plenty.")
 def serve(file: str, bind: str, workers: int) -> None:
     """Answer nginx."""
-    settings = _load(file)
-    if workers > 1 and not settings.memcached:
+    if not _load(file).memcached and workers > 1:
         click.echo(f"authsvc: {workers} workers without memcached each count limits for themselves", err=True)
     from authsvc.server import serve as run
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+
+from authsvc.adapters.config import ConfigError, load
 
 KEEPALIVE_S = 75  # longer than nginx keeps its side (60), so that nginx never writes into a closing connection
 
@@ -27,10 +30,11 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the heartbeat file must not wait for
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    """`authsvc serve`: loads the app in each worker, after the fork."""
+    """`authsvc serve`: reads the config here, and builds the app in each worker, after the fork."""
 
     def __init__(self, config_file: str, bind: str, workers: int) -> None:
         self._config_file = config_file
+        self._settings = load(config_file)
         self._given = {"bind": bind, "workers": workers}
         super().__init__()
 
@@ -41,14 +45,25 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         for name, value in settings.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Callable[..., Any]:
-        from authsvc.service import create_app
+    def reload(self) -> None:
+        """SIGHUP: the new config if it is good, else the one that is in force."""
+        try:
+            self._settings = load(self._config_file)
+        except ConfigError as mistakes:
+            print(f"{mistakes}\nauthsvc: the config has mistakes; the one in force stays", file=sys.stderr, flush=True)
+        super().reload()
 
-        return create_app(self._config_file)
+    def load(self) -> Callable[..., Any]:
+        from authsvc.service import start_app  # after PROMETHEUS_MULTIPROC_DIR is set: metrics look at it once
+
+        return start_app(self._settings)
 
 
 def serve(config_file: str, bind: str, workers: int) -> None:
-    """Run until told to stop. Metrics of all workers are gathered in a directory of this run."""
+    """Run until told to stop. Metrics of all workers are gathered in a directory of this run.
+
+    Raises `ConfigError` where the config has mistakes at the start; later ones are told and change nothing.
+    """
     own = None
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         own = tempfile.mkdtemp(prefix="authsvc-metrics-")

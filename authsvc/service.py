@@ -97,6 +97,11 @@ def create_app(path: str | None = None) -> WsgiApp:
     except config.ConfigError as mistakes:
         print("\n".join(mistakes.lines), file=sys.stderr)
         raise SystemExit(3) from None  # gunicorn's own code for a worker that cannot boot
+    return start_app(settings)
+
+
+def start_app(settings: config.Settings) -> WsgiApp:
+    """The WSGI app with its keys loaded and its background thread running."""
     for note in settings.notes:
         print(f"authsvc: {note}", file=sys.stderr)
     _make_metrics_dir()
