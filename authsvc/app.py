@@ -7,6 +7,7 @@ none of them. Everything else, and everything that goes wrong, is refused with 4
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from authsvc.core.model import Reason, Request
 from authsvc.core.response import Headers
 
 WsgiApp = Callable[..., Iterable[bytes]]
+Sink = Callable[..., None]
 
 
 class Answers(Protocol):
@@ -29,18 +31,24 @@ class Answers(Protocol):
 
 
 def build_app(service: Answers) -> WsgiApp:
-    """The WSGI app."""
-    app = falcon.App(media_type="application/json")
-    app.router_options.default_to_on_request = True
-    app.req_options.strip_url_path_trailing_slash = False
-    app.add_route("/auth", _Auth(service))
-    app.add_route("/healthz", _Healthz())
-    app.add_route("/readyz", _Readyz(service))
-    app.add_route("/metrics", _Metrics(service))
-    app.add_sink(_refusing(service, Reason.UNKNOWN_ENDPOINT), prefix=".*")
+    """The WSGI app.
+
+    All endpoints are sinks, not routes: falcon answers OPTIONS on a route with 200 by itself, and here a 200 that
+    nobody decided on is an open door.
+    """
+    app = falcon.App()
+    app.add_sink(_refusing(service, Reason.UNKNOWN_ENDPOINT), prefix=_exactly(".*"))
+    app.add_sink(_healthz, prefix=_exactly("/healthz"))
+    app.add_sink(_readyz(service), prefix=_exactly("/readyz"))
+    app.add_sink(_metrics(service), prefix=_exactly("/metrics"))
+    app.add_sink(_auth(service), prefix=_exactly("/auth"))  # the last one added is looked at first
     for kind in (Exception, falcon.HTTPError, falcon.HTTPStatus):
         app.add_error_handler(kind, _on_error(service))
     return app
+
+
+def _exactly(path: str) -> re.Pattern[str]:
+    return re.compile(f"(?s:{path})\\Z")
 
 
 def to_request(environ: dict[str, Any]) -> Request:
@@ -72,44 +80,41 @@ def _write(resp: falcon.Response, answer: tuple[int, Headers]) -> None:
     resp.content_length = 0
 
 
-class _Auth:
-    def __init__(self, service: Answers) -> None:
-        self._service = service
+def _auth(service: Answers) -> Sink:
+    def sink(req: falcon.Request, resp: falcon.Response, **_: object) -> None:
+        _write(resp, service.answer(to_request(req.env)))
 
-    def on_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _write(resp, self._service.answer(to_request(req.env)))
-
-
-class _Healthz:
-    def on_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        resp.text = "alive\n"
-        resp.content_type = "text/plain"
+    return sink
 
 
-class _Readyz:
-    def __init__(self, service: Answers) -> None:
-        self._service = service
-
-    def on_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """503 while a provider has no keys, and which one."""
-        found = self._service.ready()
-        resp.status = 503 if any(found.values()) else 200
-        providers = {name: problem or "has keys" for name, problem in found.items()}
-        resp.text = json.dumps({"ready": resp.status_code == 200, "config": "valid", "providers": providers}) + "\n"
-
-
-class _Metrics:
-    def __init__(self, service: Answers) -> None:
-        self._service = service
-
-    def on_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        resp.data = self._service.journal.exposition()
-        resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
-
-
-def _refusing(service: Answers, reason: Reason) -> Callable[..., None]:
+def _refusing(service: Answers, reason: Reason) -> Sink:
     def sink(req: falcon.Request, resp: falcon.Response, **_: object) -> None:
         _write(resp, service.refuse(reason))
+
+    return sink
+
+
+def _healthz(req: falcon.Request, resp: falcon.Response, **_: object) -> None:
+    resp.text = "alive\n"
+    resp.content_type = "text/plain"
+
+
+def _readyz(service: Answers) -> Sink:
+    def sink(req: falcon.Request, resp: falcon.Response, **_: object) -> None:
+        """503 while a provider has no keys, and which one."""
+        found = service.ready()
+        ready = not any(found.values())
+        resp.status = 200 if ready else 503
+        providers = {name: problem or "has keys" for name, problem in found.items()}
+        resp.text = json.dumps({"ready": ready, "config": "valid", "providers": providers}) + "\n"
+
+    return sink
+
+
+def _metrics(service: Answers) -> Sink:
+    def sink(req: falcon.Request, resp: falcon.Response, **_: object) -> None:
+        resp.data = service.journal.exposition()
+        resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
 
     return sink
 
