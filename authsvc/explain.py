@@ -76,12 +76,17 @@ class Explanation:
 
     def as_text(self) -> str:
         marks = {True: "✓", False: "✗", None: "·"}
-        lines = [f"{marks[step.passed]} {step.name:<9} {step.text}" for step in self.steps]
+        lines = [f"{marks[step.passed]} {step.name:<9} {_visible(step.text)}" for step in self.steps]
         shown = face(self.decision.reason)
-        lines.append(f"\n{shown.status} {self.decision.reason.value}: {self.decision.detail or shown.title.lower()}")
+        lines.append(f"\n{shown.status} {self.decision.reason.value}: {_visible(self.decision.detail) or shown.title.lower()}")
         if self.decision.reason in NEXT_STEPS:
             lines.append(f"next: {NEXT_STEPS[self.decision.reason]}")
         return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in self.headers)])
+
+
+def _visible(text: str) -> str:
+    """A token's words must not steer the terminal they are shown on."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def explain(settings: Settings, method: str, target: str, token: str | None, ip: str) -> Explanation:
@@ -125,7 +130,8 @@ def _token_step(token: str | None, now: float) -> Step:
     except Refused as refused:
         return Step("token", False, refused.detail)
     expires = parsed.claims.get("exp")
-    left = f"{expires - now:+.0f} s to exp" if isinstance(expires, int | float) else "no exp"
+    is_time = isinstance(expires, int | float) and abs(expires) < 2**53  # a larger one has no seconds left to count
+    left = f"{float(expires) - now:+.0f} s to exp" if expires is not None and is_time else "no usable exp"
     audience = parsed.claims.get("aud")
     return Step(
         "token", None, f"says alg {parsed.alg}, kid {parsed.kid!r}, iss {parsed.issuer!r}, aud {audience!r}, {left}"

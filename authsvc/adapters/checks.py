@@ -17,6 +17,7 @@ _PROVIDERS: Path = ("authentication", "oidc", "providers")
 _HEADERS: Path = ("authentication", "oidc", "extract_headers")
 _RULES: Path = ("authorization", "rbac", "rules")
 _TIERS: Path = ("rate_limit", "tiers")
+_TENANT = re.compile(r"\{tenant[-_]?id\}")
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 # Names that mean something to HTTP, to nginx or to authsvc itself (RFC 9110 section 7.6.1).
@@ -40,6 +41,11 @@ def check(shaped: ConfigShape) -> list[Mistake]:
     ]
 
 
+def fill(url: str, tenant_id: str | None) -> str:
+    """The URL with the tenant's id in place of {tenant-id}."""
+    return url if tenant_id is None else _TENANT.sub(lambda _: tenant_id, url)
+
+
 def _providers(shaped: ConfigShape) -> Iterator[Mistake]:
     oidc = shaped.authentication.oidc
     names: dict[str, int] = {}
@@ -50,24 +56,24 @@ def _providers(shaped: ConfigShape) -> Iterator[Mistake]:
         at = (*_PROVIDERS, number)
         if names.setdefault(given.name, number) != number:
             yield Mistake((*at, "name"), f"{given.name!r} is taken by another provider: choose another name")
-        if issuers.setdefault(given.issuer, number) != number:
-            yield Mistake((*at, "issuer"), f"{given.issuer!r} is another provider's issuer: merge the two")
+        issuer = fill(given.issuer, given.tenant_id)
+        if issuers.setdefault(issuer, number) != number:
+            yield Mistake((*at, "issuer"), f"{issuer!r} is another provider's issuer: merge the two")
         yield from _urls(given, at)
         yield from _algorithms(given, at)
 
 
 def _urls(given: ProviderShape, at: Path) -> Iterator[Mistake]:
     for name in ("issuer", "jwks_uri"):
-        url = getattr(given, name)
-        if url is None:
+        if getattr(given, name) is None:
             continue
-        placeholder = None if given.tenant_id else _PLACEHOLDER.search(url)
+        url = fill(getattr(given, name), given.tenant_id)
+        placeholder = _PLACEHOLDER.search(url)
         if placeholder:
-            yield Mistake(
-                (*at, name),
-                f"{url!r} holds the placeholder {placeholder[0]}: put your tenant's id there, "
-                "or add tenant_id: <guid> beside it",
-            )
+            text = f"{url!r} holds the placeholder {placeholder[0]}: put the value there"
+            if _TENANT.fullmatch(placeholder[0]):
+                text += ", or add tenant_id: <guid> beside it"
+            yield Mistake((*at, name), text)
             return  # said once for a provider
         yield from _url(url, given, (*at, name))
 
@@ -75,7 +81,7 @@ def _urls(given: ProviderShape, at: Path) -> Iterator[Mistake]:
 def _url(url: str, given: ProviderShape, at: Path) -> Iterator[Mistake]:
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        host = parts.hostname if parts.port != 0 else None  # reading the port checks it
     except ValueError:
         parts, host = urlsplit(""), None
     if not host or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:

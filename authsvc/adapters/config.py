@@ -17,8 +17,6 @@ from authsvc.core.ratelimit import Limits, Tier, parse_rate
 from authsvc.core.rbac import Policy, rule
 from authsvc.core.signature import ALGORITHMS
 
-PLACEHOLDERS = ("{tenant-id}", "{tenantid}", "{tenant_id}")
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -59,10 +57,10 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Settings:
 def parse(text: str, path: str, environ: Mapping[str, str]) -> Settings:
     """The settings in a text; `path` is only for messages. Raises `ConfigError`."""
     document = read(text, environ)
-    shaped, mistakes = shape(document.data)
-    mistakes = document.mistakes + ([] if document.mistakes and document.data is None else mistakes)
-    if shaped is not None:
-        mistakes += checks.check(shaped)
+    mistakes, shaped = document.mistakes, None
+    if document.data is not None or not mistakes:  # of a file that cannot be read nothing else is known
+        shaped, misshapen = shape(document.data)
+        mistakes = mistakes + misshapen + (checks.check(shaped) if shaped else [])
     if mistakes or shaped is None:
         raise ConfigError([_line(path, document, mistake) for mistake in _in_order(document, mistakes)])
     return _settings(shaped, environ)
@@ -102,10 +100,10 @@ def _provider(shaped: ConfigShape, given: ProviderShape) -> Provider:
     roles = given.roles_claim or shaped.authorization.rbac.roles_claim or oidc.roles_claim
     return Provider(
         name=given.name,
-        issuer=_fill(given.issuer, given.tenant_id),
+        issuer=checks.fill(given.issuer, given.tenant_id),
         audiences=frozenset(given.audience),
         algorithms=frozenset(given.algorithms or ALGORITHMS),
-        jwks_uri=_fill(given.jwks_uri, given.tenant_id) if given.jwks_uri else None,
+        jwks_uri=checks.fill(given.jwks_uri, given.tenant_id) if given.jwks_uri else None,
         ca_file=given.ca_file,
         allow_insecure_http=given.allow_insecure_http,
         skew_s=oidc.clock_skew_tolerance,
@@ -114,12 +112,6 @@ def _provider(shaped: ConfigShape, given: ProviderShape) -> Provider:
         roles_claim=tuple(roles),
         qualify_user_id=oidc.qualify_user_id,
     )
-
-
-def _fill(url: str, tenant_id: str | None) -> str:
-    for placeholder in PLACEHOLDERS if tenant_id else ():
-        url = url.replace(placeholder, tenant_id or "")
-    return url
 
 
 def _policy(shaped: ConfigShape) -> Policy:

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
-from authsvc.adapters.fetch import FetchFailed, check_url, fetch_json
+from authsvc.adapters.fetch import DEADLINE_S, FetchFailed, check_url, fetch_json
 from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import StoreDown
 from authsvc.core import jwks
@@ -23,6 +24,7 @@ from authsvc.core.jwt import Provider
 
 TICK_S = 1.0
 RETRY_S = 10.0  # after a failed download, until the next in the background
+EMPTY_RETRY_S = 2.0  # the same while there are no keys at all
 WAIT_FOR_PEER_S = 2.0
 
 
@@ -94,7 +96,10 @@ class Keyring:
     def status(self) -> dict[str, str]:
         """Per provider an empty string where there are keys, else why not."""
         now = self._clock()
-        return {name: "" if self.current(name, now) else ring.error for name, ring in self._rings.items()}
+        return {
+            name: "" if self.current(name, now) else ring.error or "its keys are too old"
+            for name, ring in self._rings.items()
+        }
 
     def _force(self, ring: _Ring, now: float) -> None:
         if now - ring.forced_at < self._times.cooldown_s:
@@ -145,7 +150,7 @@ class Keyring:
             new = download(ring.provider, self._clock())
         except (FetchFailed, ValueError) as problem:
             ring.error = str(problem)
-            ring.next_at = self._clock() + min(RETRY_S, self._times.refresh_interval_s)
+            ring.next_at = self._clock() + min(RETRY_S if ring.keys else EMPTY_RETRY_S, self._times.refresh_interval_s)
             self._report(name, "failed")
             return False
         self._keep(ring, new)
@@ -197,18 +202,23 @@ def download(provider: Provider, now: float) -> jwks.KeySet:
 
     Raises `FetchFailed` or `ValueError`.
     """
+    ends = time.monotonic() + DEADLINE_S  # for both documents: a call may be waiting
     uri = provider.jwks_uri or _discover(provider)
-    document = fetch_json(uri, ca_file=provider.ca_file, allow_http=provider.allow_insecure_http)
+    document = _get(provider, uri, max(ends - time.monotonic(), 0.1))
     try:
         return jwks.admit(document, provider.algorithms, now)
     except ValueError as problem:
         raise FetchFailed(f"{uri}: {problem}") from None
 
 
+def _get(provider: Provider, url: str, deadline_s: float) -> dict[str, Any]:
+    return fetch_json(url, ca_file=provider.ca_file, allow_http=provider.allow_insecure_http, deadline_s=deadline_s)
+
+
 def _discover(provider: Provider) -> str:
     """OpenID Connect Discovery 1.0 section 4.3: the document's issuer must be ours byte for byte."""
     url = provider.issuer.rstrip("/") + "/.well-known/openid-configuration"
-    document = fetch_json(url, ca_file=provider.ca_file, allow_http=provider.allow_insecure_http)
+    document = _get(provider, url, DEADLINE_S)
     if document.get("issuer") != provider.issuer:
         raise FetchFailed(f"{url}: its issuer is {document.get('issuer')!r}, the config says {provider.issuer!r}")
     uri = document.get("jwks_uri")

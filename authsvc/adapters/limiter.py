@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Literal
@@ -46,7 +47,8 @@ class Limiter:
         previous = self._previous_count(store, remembered, at)
         quota = judge(tier, at, store.incr(at.current, at.ttl_s), previous)
         if quota.refused:
-            store.decr(at.current)  # a refused call was not had, so it does not count
+            with contextlib.suppress(StoreDown):  # a refusal stands, whatever the store does afterwards
+                store.decr(at.current)  # a refused call was not had, so it does not count
             self._remember_waiting(tier, counted, now, quota)
         return quota
 

@@ -6,12 +6,14 @@ The only importer of pydantic. What a value means, and what fits together, is co
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from authsvc.adapters.yamlfile import Mistake, Path
 
+_SECRET: Path = ("cache", "secret")  # whose value is never shown
 _TEXT = {"type": "string", "minLength": 1}
 _ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
@@ -157,6 +159,11 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ConfigShape.model_json_schema()}
 
 
+@cache
+def _schema() -> dict[str, Any]:
+    return ConfigShape.model_json_schema()
+
+
 def _mistake(error: dict[str, Any], data: Any) -> Mistake:
     path: Path = tuple(part for part in error["loc"] if part != "[key]")
     kind, value = error["type"], error["input"]
@@ -164,7 +171,8 @@ def _mistake(error: dict[str, Any], data: Any) -> Mistake:
         return Mistake(path, "is missing: add it")
     if kind == "extra_forbidden":
         return Mistake(path, f"is no setting{_did_you_mean(path)}")
-    return Mistake(path, f"{_short(value)} does not fit: {_wanted(error)}")
+    shown = "this" if path == _SECRET else _short(value)
+    return Mistake(path, f"{shown} does not fit: {_wanted(error)}")
 
 
 def _wanted(error: dict[str, Any]) -> str:
@@ -192,7 +200,7 @@ def _did_you_mean(path: Path) -> str:
 
 
 def _settings_at(path: Path) -> list[str]:
-    schema = ConfigShape.model_json_schema()
+    schema = _schema()
     place: Any = schema
     for part in path:
         place = _resolved(place, schema)
@@ -216,5 +224,8 @@ def _short(value: Any) -> str:
     """The offending value as it may be shown: short, and only of plain kinds."""
     if isinstance(value, dict | list):
         return "this"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer too long to be printed
+        return "this number"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -71,17 +71,26 @@ class MemoryStore:
 
     def incr(self, key: str, ttl_s: int) -> int:
         with self._lock:
-            value = int(self._live(key) or 0) + 1
-            until = self._entries[key][1] if value > 1 else self._clock() + ttl_s
-            self._entries[key] = (b"%d" % value, until)
-            self._shrink()
-            return value
+            known = self._live(key)
+            if known is None:
+                self._put(key, b"1", ttl_s)
+                return 1
+            return self._change(key, known, 1)
 
     def decr(self, key: str) -> None:
         with self._lock:
-            value = self._live(key)
-            if value is not None:
-                self._entries[key] = (b"%d" % max(int(value) - 1, 0), self._entries[key][1])
+            known = self._live(key)
+            if known is not None:
+                self._change(key, known, -1)
+
+    def _change(self, key: str, known: bytes, by: int) -> int:
+        """A new count that expires when the old one would have."""
+        try:
+            value = max(int(known) + by, 0)
+        except ValueError:
+            raise StoreDown("a counter holds no number") from None
+        self._entries[key] = (b"%d" % value, self._entries[key][1])
+        return value
 
     def _live(self, key: str) -> bytes | None:
         value, until = self._entries.get(key, (b"", 0.0))

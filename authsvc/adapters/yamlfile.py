@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 MAX_BYTES = 1024 * 1024
+MAX_VALUES = 20_000  # three thousand rules; a few aliases of aliases would make millions
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 Path = tuple[str | int, ...]
@@ -26,6 +27,10 @@ class Mistake:
     path: Path
     text: str
     at: Position | None = None
+
+
+class _TooMuch(Exception):
+    """The file stands for more values than any config has."""
 
 
 @dataclass(slots=True)
@@ -59,6 +64,11 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
         mark = problem.problem_mark
         at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         document.mistakes.append(Mistake((), f"this is not YAML: {problem.problem}", at))
+    except _TooMuch:
+        text = f"the file stands for more than {MAX_VALUES} values, each alias counted anew: shorten it"
+        document.mistakes = [Mistake((), text, (1, 1))]
+    except RecursionError:
+        document.mistakes.append(Mistake((), "nested too deep", (1, 1)))
     except yaml.YAMLError:
         document.mistakes.append(Mistake((), "this is not YAML: it holds a character that YAML does not allow", (1, 1)))
     return document
@@ -70,6 +80,8 @@ class _Reader:
 
     def value(self, node: yaml.Node, path: Path) -> Any:
         self._document.values[path] = _at(node)
+        if len(self._document.values) > MAX_VALUES:
+            raise _TooMuch
         if len(path) > 20:
             self._mistake(node, path, "nested too deep")
             return None
@@ -97,7 +109,7 @@ class _Reader:
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         try:
             value = self._loader.construct_object(node)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError):  # `!!bool 1`, `!!timestamp x`
             self._mistake(node, path, "this value cannot be read: put it in quotes")
             return None
         return self._fill(value, node, path) if isinstance(value, str) else value

@@ -106,7 +106,8 @@ def window(tier: Tier, counted: str, now: float) -> Window:
 
 
 def _key(base: str, number: int) -> str:
-    return "authsvc:rate:" + hashlib.sha256(f"{base}\0{number}".encode()).hexdigest()[:40]
+    text = f"{base}\0{number}".encode("utf-8", "surrogatepass")  # JSON may hold half a surrogate pair
+    return "authsvc:rate:" + hashlib.sha256(text).hexdigest()[:40]
 
 
 def judge(tier: Tier, at: Window, counted: int, previous: int) -> Quota:

@@ -10,6 +10,7 @@ import re
 from typing import Any, NoReturn
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 MAX_DEPTH = 32
 
 
@@ -41,12 +42,12 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def _depth(text: str) -> int:
-    """An upper bound of the nesting: brackets within strings count too, which can only refuse more."""
+    """The nesting of a text that is JSON. Brackets within strings do not count: closing ones would hide others."""
     opened = text.count("{") + text.count("[")
     if opened <= MAX_DEPTH:
         return opened
     deepest = depth = 0
-    for char in text:
+    for char in _JSON_STRING.sub("", text):
         depth += (char in "{[") - (char in "}]")
         deepest = max(deepest, depth)
     return deepest

@@ -90,11 +90,22 @@ def _output(command: Sequence[str]) -> str:
 
 
 class Process:
-    """A program that listens on a port of this machine, for as long as the `with` block lasts."""
+    """A program that listens on a port of this machine, for as long as the `with` block lasts.
 
-    def __init__(self, command: Sequence[str | Path], port: int) -> None:
+    What it prints goes to the file `output`, or nowhere; `environment` is added to ours.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        port: int,
+        output: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.command = [str(part) for part in command]
         self.port = port
+        self.output = output
+        self._environment = {**os.environ, **(environment or {})}
         self._running: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -107,9 +118,10 @@ class Process:
         self.stop()
 
     def start(self) -> None:
-        self._running = subprocess.Popen(  # noqa: S603 our own command
-            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with open(self.output or os.devnull, "ab") as output:
+            self._running = subprocess.Popen(  # noqa: S603 our own command
+                self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment
+            )
         if not self._came_up(self._running):
             self.stop()
             raise NotStarted(f"{self.command[0]} did not listen on port {self.port}\n{self.last_words()}")
@@ -127,7 +139,12 @@ class Process:
 
     def last_words(self) -> str:
         """What the program left behind that explains a failure."""
-        return ""
+        return self.output.read_text("utf-8", "replace")[-4000:] if self.output else ""
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; 0 when it is not running."""
+        return self._running.pid if self._running else 0
 
     def _came_up(self, process: subprocess.Popen[bytes]) -> bool:
         give_up = time.monotonic() + START_DEADLINE_S
