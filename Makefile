@@ -39,6 +39,7 @@ types: $(READY) ## mypy, strict
 	$(BIN)/mypy --strict authsvc
 
 bench: $(READY) programs ## requests a second and CPU a request, beside nginx alone; ARGS="--seconds 10"
+	@.ci/have wrk=wrk
 	$(BIN)/python tests/bench/bench.py $(ARGS)
 
 setup: $(READY) programs ## only set up
@@ -52,6 +53,7 @@ clean: ## remove what the other targets made
 	rm -rf $(VENV) $(OIDC)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# gunicorn_h1c, the HTTP parser in C, comes as source: it takes a compiler and Python's headers.
 $(READY): pyproject.toml
 	@python="$(PYTHON)"; \
 	good() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
@@ -61,32 +63,19 @@ $(READY): pyproject.toml
 	  done; \
 	fi; \
 	if [ -z "$$python" ] || ! good "$$python"; then \
-	  echo "authsvc needs Python 3.11 or newer; on Debian or Ubuntu: apt-get install python3 python3-venv" >&2; exit 1; \
+	  echo "authsvc needs Python 3.11 or newer; on Debian or Ubuntu: sudo apt-get install python3 python3-venv" >&2; exit 1; \
 	fi; \
-	if ! "$$python" -c 'import ensurepip' 2>/dev/null; then \
-	  echo "$$python cannot make a virtual environment; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; \
-	fi; \
-	echo "setting up $(VENV) with $$("$$python" --version)"; \
+	version="$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; \
+	"$$python" -c 'import ensurepip' 2>/dev/null || .ci/have /nothing=python$$version-venv; \
+	.ci/have cc=gcc,libc6-dev "$$("$$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')/Python.h=python$$version-dev"; \
+	echo "setting up $(VENV) with Python $$version"; \
 	"$$python" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-# nginx is needed, memcached is not by the demo. Who may not install gets told what to ask for.
+# nginx is needed, memcached is not by the demo; both say so themselves when they are missing.
 programs:
-	@missing=""; \
-	command -v nginx >/dev/null || [ -n "$${AUTHSVC_NGINX:-}" ] || missing="nginx-light"; \
-	command -v memcached >/dev/null || [ -n "$${AUTHSVC_MEMCACHED:-}" ] || missing="$$missing memcached"; \
-	[ -n "$$missing" ] || exit 0; \
-	root=""; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
-	if command -v apt-get >/dev/null && $$root true 2>/dev/null; then \
-	  echo "installing $$missing"; \
-	  { $$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-	    apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null || \
-	    echo "apt-get could not install $$missing" >&2; \
-	else \
-	  echo "not installed: $$missing (the demo needs nginx, the tests need memcached too)" >&2; \
-	  echo "on Debian or Ubuntu: sudo apt-get install $$missing" >&2; \
-	fi
+	@.ci/have "$${AUTHSVC_NGINX:-nginx}=nginx-light" "$${AUTHSVC_MEMCACHED:-memcached}=memcached" || true
 
 # A real OIDC issuer for one of the tests; without npm that test says that it was skipped.
 $(OIDC)/node_modules: $(wildcard $(OIDC)/package.json $(OIDC)/package-lock.json)
