@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from authsvc.adapters.config import Settings
+from authsvc.adapters.config import Settings, visible
 from authsvc.adapters.store import MemoryStore
 from authsvc.core import jwt, ratelimit
 from authsvc.core.model import Decision, Reason, Refused, Request
@@ -76,17 +76,14 @@ class Explanation:
 
     def as_text(self) -> str:
         marks = {True: "✓", False: "✗", None: "·"}
-        lines = [f"{marks[step.passed]} {step.name:<9} {_visible(step.text)}" for step in self.steps]
+        lines = [f"{marks[step.passed]} {step.name:<9} {visible(step.text)}" for step in self.steps]
         shown = face(self.decision.reason)
-        lines.append(f"\n{shown.status} {self.decision.reason.value}: {_visible(self.decision.detail) or shown.title.lower()}")
+        lines.append(
+            f"\n{shown.status} {self.decision.reason.value}: {visible(self.decision.detail) or shown.title.lower()}"
+        )
         if self.decision.reason in NEXT_STEPS:
             lines.append(f"next: {NEXT_STEPS[self.decision.reason]}")
         return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in self.headers)])
-
-
-def _visible(text: str) -> str:
-    """A token's words must not steer the terminal they are shown on."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def explain(settings: Settings, method: str, target: str, token: str | None, ip: str) -> Explanation:

@@ -60,7 +60,8 @@ def parse(text: str, path: str, environ: Mapping[str, str]) -> Settings:
     mistakes, shaped = document.mistakes, None
     if document.data is not None or not mistakes:  # of a file that cannot be read nothing else is known
         shaped, misshapen = shape(document.data)
-        mistakes = mistakes + misshapen + (checks.check(shaped) if shaped else [])
+        found = misshapen + (checks.check(shaped) if shaped else [])
+        mistakes = mistakes + [mistake for mistake in found if not document.concerns_unread(mistake.path)]
     if mistakes or shaped is None:
         raise ConfigError([_line(path, document, mistake) for mistake in _in_order(document, mistakes)])
     return _settings(shaped, environ)
@@ -72,8 +73,13 @@ def _in_order(document: Document, mistakes: list[Mistake]) -> list[Mistake]:
 
 def _line(file: str, document: Document, mistake: Mistake) -> str:
     line, column = mistake.at or document.locate(mistake.path)
-    setting = ".".join(map(str, mistake.path))
-    return f"{file}:{line}:{column}: {setting + ': ' if setting else ''}{mistake.text}"
+    setting = visible(".".join(map(str, mistake.path)))
+    return f"{file}:{line}:{column}: {setting + ': ' if setting else ''}{visible(mistake.text)}"
+
+
+def visible(text: str) -> str:
+    """Words from elsewhere as they may be shown: one line that steers no terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _settings(shaped: ConfigShape, environ: Mapping[str, str]) -> Settings:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from authsvc.core import strict
 
@@ -45,7 +46,10 @@ def fetch_json(url: str, *, ca_file: str | None, allow_http: bool, deadline_s: f
 
 def check_url(url: str, allow_http: bool) -> None:
     """https, or http to a loopback address where the config allows it. Raises `FetchFailed`."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise FetchFailed(f"{url}: this is no URL") from None
     if parts.scheme == "https" and parts.hostname:
         return
     if not (allow_http and parts.scheme == "http" and parts.hostname in LOOPBACK):
@@ -105,12 +109,16 @@ def _download(url: str, ca_file: str | None, deadline_s: float) -> bytes:
         session.trust_env = False
         session.mount("https://", _Adapter(deadline))
         session.mount("http://", _Adapter(deadline))
+        late = OSError(f"no whole answer within {deadline_s:g} s")
         try:
-            return _read(session, url, ca_file, ends)
+            body = _read(session, url, ca_file, ends)
         except Exception:
             if deadline.passed or time.monotonic() >= ends:
-                raise OSError(f"no whole answer within {deadline_s:g} s") from None
+                raise late from None
             raise
+        if deadline.passed:  # a cut can look like an end
+            raise late
+        return body
 
 
 def _read(session: requests.Session, url: str, ca_file: str | None, ends: float) -> bytes:
@@ -127,6 +135,17 @@ def _read(session: requests.Session, url: str, ca_file: str | None, ends: float)
         raise OSError(f"the answer is {answer.status_code}, not 200" + _redirect_hint(answer))
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise OSError("the answer is compressed, though plain was asked for")
+    try:
+        body = _body(answer, ends)
+    except HTTPError:  # requests translates these only where it reads by itself
+        raise OSError("the answer broke off") from None
+    expected = answer.headers.get("Content-Length", "")
+    if expected.isdigit() and int(expected) != len(body):
+        raise OSError("the answer broke off")
+    return body
+
+
+def _body(answer: requests.Response, ends: float) -> bytes:
     body = b""
     while chunk := answer.raw.read1(16384):
         body += chunk
@@ -134,9 +153,6 @@ def _read(session: requests.Session, url: str, ca_file: str | None, ends: float)
             raise OSError(f"the answer is larger than {MAX_BYTES} bytes")
         if time.monotonic() >= ends:
             raise OSError("the answer takes too long")
-    expected = answer.headers.get("Content-Length", "")
-    if expected.isdigit() and int(expected) != len(body):
-        raise OSError("the answer broke off")
     return body
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from authsvc.adapters.yamlfile import Mistake, Path
 
@@ -19,6 +20,8 @@ _ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1
 
 
 def _as_list(value: Any) -> Any:
+    if not isinstance(value, str | list):
+        raise PydanticCustomError("texts_type", "text is wanted, or a list of it")
     return [value] if isinstance(value, str) else value
 
 

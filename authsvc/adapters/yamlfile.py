@@ -41,6 +41,11 @@ class Document:
     values: dict[Path, Position] = field(default_factory=dict)
     keys: dict[Path, Position] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
+    unread: set[Path] = field(default_factory=set)
+
+    def concerns_unread(self, path: Path) -> bool:
+        """Whether a later mistake at `path` would only repeat that a value could not be read."""
+        return any(path == known[: len(path)] or known == path[: len(known)] for known in self.unread)
 
     def locate(self, path: Path) -> Position:
         """Where a path stands: its key, else its value, else the nearest part of it that exists."""
@@ -63,7 +68,8 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        document.mistakes.append(Mistake((), f"this is not YAML: {problem.problem}", at))
+        said = (problem.problem or "").removeprefix("but ")
+        document.mistakes.append(Mistake((), f"this is not YAML: {said}", at))
     except _TooMuch:
         text = f"the file stands for more than {MAX_VALUES} values, each alias counted anew: shorten it"
         document.mistakes = [Mistake((), text, (1, 1))]
@@ -83,8 +89,7 @@ class _Reader:
         if len(self._document.values) > MAX_VALUES:
             raise _TooMuch
         if len(path) > 20:
-            self._mistake(node, path, "nested too deep")
-            return None
+            return self._unread(node, path, "nested too deep")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -110,15 +115,18 @@ class _Reader:
         try:
             value = self._loader.construct_object(node)
         except (yaml.YAMLError, ValueError, LookupError, AttributeError):  # `!!bool 1`, `!!timestamp x`
-            self._mistake(node, path, "this value cannot be read: put it in quotes")
-            return None
+            return self._unread(node, path, "this value cannot be read: put it in quotes")
         return self._fill(value, node, path) if isinstance(value, str) else value
 
     def _fill(self, text: str, node: yaml.Node, path: Path) -> str:
         for name in _VARIABLE.findall(text):
             if name not in self._environ:
-                self._mistake(node, path, f"the environment has no {name}: set it, or write the value here")
+                self._unread(node, path, f"the environment has no {name}: set it, or write the value here")
         return _VARIABLE.sub(lambda match: self._environ.get(match[1], ""), text)
+
+    def _unread(self, node: yaml.Node, path: Path, text: str) -> None:
+        self._document.unread.add(path)
+        self._mistake(node, path, text)
 
     def _mistake(self, node: yaml.Node, path: Path, text: str) -> None:
         self._document.mistakes.append(Mistake(path, text, _at(node)))

@@ -142,7 +142,7 @@ def identity_headers(identity: Identity | None, extract: Mapping[str, ClaimPath]
 
 
 def encode(value: Any) -> str:
-    """A claim's value as a header value: printable ASCII, and no two values look the same.
+    """A claim's value as a header value: printable ASCII, and no two texts and no two lists look the same.
 
     Text is percent-encoded UTF-8 where it is not printable ASCII (RFC 3986 section 2.1), a percent sign and outer
     spaces too; lists and objects are JSON in ASCII; booleans and numbers are as in JSON.

@@ -106,10 +106,14 @@ def _register() -> None:
         jwk.register_key(alg, _PssKey)
     jwk.register_key("EdDSA", _Ed25519Key)
     jwk.register_key("Ed25519", _Ed25519Key)
-    # Without the cryptography extra jose falls back to slow pure-Python code of its own choosing.
-    for backend, name in ((backends.RSAKey, "CryptographyRSAKey"), (backends.ECKey, "CryptographyECKey")):
-        if backend.__name__ != name:
-            raise ImportError("python-jose runs without its cryptography backend: install python-jose[cryptography]")
+    _require_backend(backends.RSAKey, "CryptographyRSAKey")
+    _require_backend(backends.ECKey, "CryptographyECKey")
+
+
+def _require_backend(backend: type, name: str) -> None:
+    """Without the cryptography extra jose falls back to slow pure-Python code of its own choosing."""
+    if backend.__name__ != name:
+        raise ImportError("python-jose runs without its cryptography backend: install python-jose[cryptography]")
 
 
 _register()

@@ -1,0 +1,87 @@
+"""Small stand-ins that implement our own ports, and a clock that is set by hand."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+from authsvc.adapters.store import Store, StoreDown
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class CountingStore:
+    """A store that counts its calls; `broken` names the operations that fail."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner, self.shared = inner, inner.shared
+        self.calls: list[str] = []
+        self.broken: set[str] = set()
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.broken:
+            raise StoreDown(f"{name} is broken for a test")
+
+    def get(self, key: str) -> bytes | None:
+        self._call("get")
+        return self._inner.get(key)
+
+    def set(self, key: str, value: bytes, ttl_s: int) -> None:
+        self._call("set")
+        self._inner.set(key, value, ttl_s)
+
+    def add(self, key: str, value: bytes, ttl_s: int) -> bool:
+        self._call("add")
+        return self._inner.add(key, value, ttl_s)
+
+    def incr(self, key: str, ttl_s: int) -> int:
+        self._call("incr")
+        return self._inner.incr(key, ttl_s)
+
+    def decr(self, key: str) -> None:
+        self._call("decr")
+        self._inner.decr(key)
+
+
+def in_threads(count: int, act: Callable[[int], object]) -> None:
+    """`act` by `count` threads that start at the same moment; what one of them raises is raised here."""
+    barrier, problems = threading.Barrier(count), []
+
+    def run(number: int) -> None:
+        barrier.wait()
+        try:
+            act(number)
+        except BaseException as problem:  # noqa: BLE001 - handed to the test below
+            problems.append(problem)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise problems[0]
+
+
+def memcached_stat(port: int, name: str) -> int:
+    """One number that a memcached says of itself."""
+    with socket.create_connection(("127.0.0.1", port), 2) as conn:
+        conn.sendall(b"stats\r\n")
+        text = b""
+        while not text.endswith(b"END\r\n"):
+            text += conn.recv(65536)
+    lines = dict(line.split(" ")[1:3] for line in text.decode().splitlines() if line.startswith("STAT "))
+    return int(lines[name])

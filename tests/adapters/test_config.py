@@ -1,0 +1,361 @@
+"""Every mistake in a config is said, at once, where it stands and what to do; a good one becomes the values it means."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authsvc.adapters import config
+from authsvc.adapters.config import ConfigError, Settings
+from authsvc.adapters.keyring import KeyTimes
+from authsvc.adapters.schema import json_schema
+from authsvc.core.ratelimit import Tier
+from authsvc.core.signature import ALGORITHMS
+
+BAD = sorted((Path(__file__).parent.parent / "bad_configs").glob("*.yaml"))
+
+EXAMPLE = """\
+authentication:
+  oidc:
+    enabled: true
+    providers:
+      - name: auth0
+        issuer: https://yourcompany.auth0.com/
+        audience: https://api.yourcompany.com          # one, or a list
+        jwks_uri: https://yourcompany.auth0.com/.well-known/jwks.json   # optional: discovery finds it
+      - name: okta
+        issuer: https://yourcompany.okta.com/oauth2/default
+        audience: api://yourapi
+        jwks_uri: https://yourcompany.okta.com/oauth2/default/v1/keys
+      - name: azure
+        issuer: https://login.microsoftonline.com/{tenant-id}/v2.0
+        audience: api://your-client-id
+        jwks_uri: https://login.microsoftonline.com/{tenant-id}/discovery/v2.0/keys
+    jwks_cache_ttl: 3600
+    jwks_refresh_interval: 300
+    clock_skew_tolerance: 60
+    user_claim: sub
+    email_claim: email
+    roles_claim: roles            # also [realm_access, roles]; a URL-named claim is one name, never split at its dots
+    extract_headers:
+      - {claim: email, header: X-User-Email}
+      - {claim: roles, header: X-User-Roles}
+      - {claim: organization_id, header: X-Org-ID}
+      - {claim: plan, header: X-Subscription-Plan}
+authorization:
+  rbac:
+    enabled: true
+    roles_claim: roles
+    rules:
+      - {path: /api/admin/*, allowed_roles: [admin]}
+      - {path: /api/users/*, allowed_roles: [admin, user], method: GET}
+      - {path: /api/billing/*, allowed_roles: [billing_admin]}
+      - {path: /api/public/*, allowed_roles: []}       # anyone, even unauthenticated
+rate_limit:
+  by: user_id
+  claim: sub
+  tiers:
+    free: {limit: 100/hour, matching_claim: plan=free}
+    pro: {limit: 10000/hour, matching_claim: plan=pro}
+    enterprise: {limit: unlimited, matching_claim: plan=enterprise}
+cache:
+  memcached: 127.0.0.1:11211      # or a list, or a unix socket; without it: memory, one worker, said at start-up
+  secret_file: /run/secrets/authsvc # or secret, or AUTHSVC_CACHE_SECRET: authenticates what is shared through memcached
+"""
+WITH_TENANT = EXAMPLE.replace("      - name: azure\n", "      - name: azure\n        tenant_id: 1b2c-3d\n")
+SMALL = """\
+authentication:
+  oidc:
+    providers:
+      - {name: demo, issuer: "https://issuer.example/", audience: "https://api.example"}
+"""
+
+
+def mistakes(text: str, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, "f", environ or {})
+    return caught.value.lines
+
+
+def accepted(text: str, environ: dict[str, str] | None = None) -> Settings:
+    return config.parse(text, "f", environ or {})
+
+
+@pytest.mark.parametrize("file", BAD, ids=[file.stem for file in BAD])
+def test_a_mistake_is_said_whole(file: Path) -> None:
+    text = file.read_text("utf-8")
+    expected = text.partition("\n")[0].removeprefix("# expect: ")
+    assert mistakes(text) == [f"f:{expected}"]
+
+
+def test_all_mistakes_are_said_at_once_in_the_order_of_the_file() -> None:
+    def body(name: str) -> str:
+        (file,) = [file for file in BAD if file.stem == name]
+        return file.read_text("utf-8").partition("\n")[2]
+
+    text = body("algorithm_none") + "    extract_headers: [{claim: x, header: Host}, {claim: y, header: X-Y}]\n"
+    text += "authorization: {rbac: {rules: [{path: a}, {path: /b, method: get}]}}\n"
+    text += "rate_limit: {tiers: {free: {limit: 1/week}}}\ncache: {memcached: nowhere}\ncache: {}\n"
+    places = [line.split(": ")[0] + ": " + line.split(": ")[1] for line in mistakes(text)]
+    assert places == [
+        "f:7:29: authentication.oidc.providers.0.algorithms.1",
+        "f:8:34: authentication.oidc.extract_headers.0.header",
+        "f:9:33: authorization.rbac.rules.0.path",
+        "f:9:54: authorization.rbac.rules.1.method",
+        "f:10:29: rate_limit.tiers.free.limit",
+        "f:11:9: cache.memcached",
+        "f:12:1: cache",
+    ]
+
+
+def test_mistakes_of_shape_are_said_at_once_too() -> None:
+    text = SMALL + "    user_claims: sub\n    jwks_cache_ttl: soon\nrate_limits: {}\naudit: {sample_allows: 2}\n"
+    assert [line.split(":")[1] for line in mistakes(text)] == ["5", "6", "7", "8"]
+
+
+# ---- the example of the documentation
+
+
+def test_the_example_is_accepted_but_for_its_placeholder() -> None:
+    (line,) = mistakes(EXAMPLE)
+    assert line == (
+        "f:14:9: authentication.oidc.providers.2.issuer: 'https://login.microsoftonline.com/{tenant-id}/v2.0' holds "
+        "the placeholder {tenant-id}: put the value there, or add tenant_id: <guid> beside it"
+    )
+
+
+def test_the_example_with_a_tenant_id_means_what_it_says() -> None:
+    found = accepted(WITH_TENANT)
+    azure = found.providers[2]
+    assert azure.issuer == "https://login.microsoftonline.com/1b2c-3d/v2.0"
+    assert azure.jwks_uri == "https://login.microsoftonline.com/1b2c-3d/discovery/v2.0/keys"
+    assert [provider.name for provider in found.providers] == ["auth0", "okta", "azure"]
+    assert [rule.name for rule in found.policy.rules] == [
+        "/api/admin/*",
+        "GET /api/users/*",
+        "/api/billing/*",
+        "/api/public/*",
+    ]
+    assert found.extract == {"X-Org-ID": ("organization_id",), "X-Subscription-Plan": ("plan",)}
+    assert found.limits.tiers == (
+        Tier("free", 100, 3600, ("plan",), "free"),
+        Tier("pro", 10000, 3600, ("plan",), "pro"),
+        Tier("enterprise", None, 3600, ("plan",), "enterprise"),
+    )
+    assert found.memcached == ("127.0.0.1:11211",)
+    assert found.secret is None  # there is no such file here, and `check` says so
+    assert "cache.secret_file /run/secrets/authsvc cannot be read" in found.notes[0]
+
+
+def test_two_tenants_of_one_issuer_are_two_providers() -> None:
+    text = "authentication:\n  oidc:\n    providers:\n" + "".join(
+        f"      - {{name: {name}, issuer: 'https://login.example/{{tenant-id}}/', tenant_id: {name}, audience: a}}\n"
+        for name in ("one", "two")
+    )
+    assert [p.issuer for p in accepted(text).providers] == ["https://login.example/one/", "https://login.example/two/"]
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    found = accepted(SMALL)
+    (provider,) = found.providers
+    assert found.key_times == KeyTimes(3600, 300, 30, 86400)
+    assert provider.skew_s == 60
+    assert (provider.user_claim, provider.email_claim, provider.roles_claim) == (("sub",), ("email",), ("roles",))
+    assert provider.algorithms == ALGORITHMS
+    assert provider.jwks_uri is None
+    assert not provider.allow_insecure_http
+    assert found.limits.claim == ("sub",)
+    assert found.on_store_error == "local"
+    assert not found.policy.deny_by_default
+    assert found.sample_allows == 1.0
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        pytest.param("groups", ("groups",), id="a name is one name"),
+        pytest.param("[realm_access, roles]", ("realm_access", "roles"), id="a list is a way down"),
+        pytest.param("https://example.com/roles", ("https://example.com/roles",), id="a URL is one name"),
+        pytest.param("a.b.c", ("a.b.c",), id="dots do not split"),
+    ],
+)
+def test_a_claims_name(written: str, means: tuple[str, ...]) -> None:
+    assert accepted(SMALL + f"    roles_claim: {written}\n").providers[0].roles_claim == means
+
+
+@pytest.mark.parametrize(
+    ("rbac", "note"),
+    [
+        pytest.param("{}", "a path that no rule governs needs a valid identity (default: authenticated)", id="left out"),
+        pytest.param("{default: deny}", "a path that no rule governs is refused (default: deny)", id="deny"),
+        pytest.param("{enabled: false}", "rbac is off: every path needs a valid identity, and any will do", id="off"),
+    ],
+)
+def test_what_holds_for_other_paths_is_said_aloud(rbac: str, note: str) -> None:
+    assert note in accepted(SMALL + f"authorization: {{rbac: {rbac}}}\n").notes
+
+
+# ---- values from elsewhere
+
+
+def test_a_variable_is_filled_in_wherever_it_stands() -> None:
+    text = SMALL.replace("issuer.example", "${HOST}.example") + "cache: {memcached: '${CACHE}'}\n"
+    found = accepted(text, {"HOST": "login", "CACHE": "10.0.0.1:1"})
+    assert found.providers[0].issuer == "https://login.example/"
+    assert found.memcached == ("10.0.0.1:1",)
+
+
+def test_a_variables_value_is_never_read_as_yaml_or_filled_again() -> None:
+    text = SMALL.replace("https://api.example", "${AUD}")
+    found = accepted(text, {"AUD": "a, b]: {c} ${HOME} # d", "HOME": "/root"})
+    assert found.providers[0].audiences == {"a, b]: {c} ${HOME} # d"}
+
+
+SECRET = "a secret of more than thirty-two bytes"
+
+
+@pytest.mark.parametrize("way", ["secret", "secret_file", "environment"])
+def test_the_secret_comes(tmp_path: Path, way: str) -> None:
+    (tmp_path / "s").write_text(SECRET + "\n")
+    line = {"secret": f"secret: {SECRET}", "secret_file": f"secret_file: {tmp_path / 's'}"}.get(way, "")
+    environ = {"AUTHSVC_CACHE_SECRET": SECRET} if way == "environment" else {}
+    found = accepted(SMALL + f"cache:\n  memcached: 127.0.0.1:1\n  {line}\n", environ)
+    assert found.secret == SECRET.encode()
+    assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize("cache", ["{memcached: '127.0.0.1:1'}", "{memcached: '127.0.0.1:1', secret_file: /nowhere}"])
+def test_without_a_secret_it_says_that_keys_are_not_shared(cache: str) -> None:
+    found = accepted(SMALL + f"cache: {cache}\n")
+    assert found.secret is None
+    assert "memcached is used for counters only" in found.notes[0]
+
+
+def test_a_secret_that_does_not_fit_is_not_shown() -> None:
+    (line,) = mistakes(SMALL + "cache: {secret: hunter2}\n")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"a: [\n"], ids=["missing", "no text", "no YAML"])
+def test_a_file_that_cannot_be_used_is_one_clear_line(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "c.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        config.load(str(file), {})
+    assert len(caught.value.lines) == 1
+    assert caught.value.lines[0].startswith(f"{file}:")
+
+
+def test_a_folder_in_place_of_a_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: is a directory"):
+        config.load(str(tmp_path), {})
+
+
+# ---- the schema for editors
+
+
+def schema_mistakes(text: str) -> list[str]:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return [str(e.message) for e in jsonschema.Draft202012Validator(schema).iter_errors(yaml.safe_load(text))]
+
+
+def test_the_schema_accepts_the_example() -> None:
+    assert schema_mistakes(EXAMPLE) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(EXAMPLE.replace("jwks_cache_ttl", "jwks_cache_tll"), id="an unknown setting"),
+        pytest.param(EXAMPLE.replace("authorization:", "authorisation:"), id="an unknown section"),
+        pytest.param(EXAMPLE.replace("3600", "soon"), id="a wrong type"),
+        pytest.param(EXAMPLE.replace("audience: api://yourapi", "#"), id="a missing audience"),
+        pytest.param(EXAMPLE.replace("limit: unlimited", "limits: unlimited"), id="an unknown setting of a tier"),
+    ],
+)
+def test_the_schema_refuses(text: str) -> None:
+    assert schema_mistakes(text)
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(json.dumps(json_schema()))["additionalProperties"] is False
+
+
+# ---- hostile files
+
+
+@pytest.mark.parametrize(
+    ("text", "because"),
+    [
+        pytest.param(
+            "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
+            "the file stands for more than 20000 values",
+            id="an alias bomb",
+        ),
+        pytest.param("a: &a [*a, *a, *a]\n", "the file stands for more than 20000 values", id="an alias of itself"),
+        pytest.param("a: &a {b: *a}\n", "nested too deep", id="a ring of aliases"),
+        pytest.param("[" * 100_000, "nested too deep", id="a deep nesting"),
+        pytest.param("{a: " * 100_000, "nested too deep", id="a deep nesting of settings"),
+        pytest.param("- " * 100_000, "nested too deep", id="a deep nesting of lists"),
+        pytest.param("a: " + "x" * 2_000_000, "larger than 1 MiB", id="2 MB"),
+        pytest.param("a: \0", "a character that YAML does not allow", id="a NUL"),
+        pytest.param("a: \ud800", "a character that YAML does not allow", id="half a character"),
+        pytest.param("!!python/object/apply:os.system ['echo hi']", "does not fit", id="a call as the file"),
+        pytest.param("cache: !!python/object/new:os.system [x]", "does not fit", id="a call as a section"),
+        pytest.param("".join(f"k{n}: 1\n" for n in range(15_000)), "is no setting", id="15000 unknown settings"),
+        pytest.param(SMALL + "cache: {memcached: !!timestamp x}", "cannot be read", id="a date that is none"),
+        pytest.param(SMALL + "cache: {memcached: !!int ''}", "cannot be read", id="a number that is none"),
+    ],
+)
+def test_a_hostile_file_is_refused_soon(text: str, because: str) -> None:
+    started = time.monotonic()
+    lines = mistakes(text)
+    assert time.monotonic() - started < 8
+    assert because in lines[0]
+
+
+LINE = re.compile(r"f:\d+:\d+: [^\n\r]+")
+WORDS = st.sampled_from(
+    re.findall(r"[\w/*:@.-]+", EXAMPLE) + ["{", "}", "[", "]", ": ", "- ", "\n", "\n  ", "\n    ", ", ", "&a ", "*a"]
+    + ["!!bool x", "!!set ", "<<: ", "? ", "| ", "${X}", "~", "0x1F", ".inf", "1e999", "2001-01-01", "''", '"\\n"', "%"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.text(max_size=300), st.lists(WORDS, max_size=60).map("".join)))
+def test_any_text_is_settings_or_mistakes_in_lines(text: str) -> None:
+    try:
+        assert isinstance(config.parse(text, "f", {}), Settings)
+    except ConfigError as problem:
+        assert problem.lines
+        assert all(LINE.fullmatch(line) for line in problem.lines)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_the_example_with_one_value_replaced_is_settings_or_mistakes(data: st.DataObject) -> None:
+    leaf = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20))
+    odd = st.recursive(leaf, lambda s: st.one_of(st.lists(s, max_size=3), st.dictionaries(st.text(), s, max_size=3)))
+    root = yaml.safe_load(WITH_TENANT)
+    place = root
+    while True:
+        name = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place)))))
+        if not isinstance(place[name], dict | list) or not place[name] or data.draw(st.booleans()):
+            break
+        place = place[name]
+    place[name] = data.draw(odd)
+    try:
+        assert isinstance(config.parse(yaml.safe_dump(root), "f", {}), Settings)
+    except ConfigError as problem:
+        assert problem.lines
+        assert all(LINE.fullmatch(line) for line in problem.lines)

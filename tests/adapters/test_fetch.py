@@ -1,0 +1,288 @@
+"""Downloads from servers that mean harm: always a document or a FetchFailed, always within the deadline."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hostile import Act, Authority, Hostile, drips, floods, hangs, ok, says
+
+from authsvc.adapters.fetch import FetchFailed, fetch_json
+from authsvc.demo.processes import free_port
+
+DEADLINE_S = 0.4
+BOUND_S = DEADLINE_S + 1.5
+GOOD = b'{"keys": []}'
+JSON = "Content-Type: application/json"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+def fetch(url: str, ca_file: str | None = None, allow_http: bool = True) -> dict[str, object]:
+    return fetch_json(url, ca_file=ca_file, allow_http=allow_http, deadline_s=DEADLINE_S)
+
+
+def refused(url: str, ca_file: str | None = None, allow_http: bool = True) -> str:
+    """The text of the failure, which came in time."""
+    started = time.monotonic()
+    with pytest.raises(FetchFailed) as caught:
+        fetch(url, ca_file, allow_http)
+    assert time.monotonic() - started < BOUND_S
+    text = str(caught.value)
+    assert text.startswith(url)
+    assert not any(word in text for word in ("Error", "Exception", "urllib3", "object at 0x", "Traceback"))
+    return text.removeprefix(url + ": ")
+
+
+def test_a_plain_good_answer_is_the_document() -> None:
+    with Hostile(says(ok(GOOD, JSON))) as server:
+        assert fetch(server.url) == {"keys": []}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(ok(GOOD), id="without a content type"),
+        pytest.param(ok(GOOD, "Content-Type: text/plain"), id="with the wrong content type"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + GOOD, id="without a length, ended by hanging up"),
+        pytest.param(b"HTTP/1.0 200 OK\r\n\r\n" + GOOD, id="in HTTP/1.0"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b'5\r\n{"key\r\n7\r\ns": []}\r\n0\r\n\r\n',
+            id="in chunks",
+        ),
+        pytest.param(ok(GOOD, "Content-Encoding: identity"), id="that says it is not compressed"),
+        pytest.param(ok(b" \n" + GOOD + b"\n"), id="with blanks around it"),
+    ],
+)
+def test_a_good_answer_may_come(answer: bytes) -> None:
+    with Hostile(says(answer)) as server:
+        assert fetch(server.url) == {"keys": []}
+
+
+@pytest.mark.parametrize(
+    ("answer", "because"),
+    [
+        pytest.param(
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+            "the answer is 302, not 200: it redirects, and redirects are not followed",
+            id="a redirect",
+        ),
+        pytest.param(ok(GOOD, status="500 Oops"), "the answer is 500, not 200", id="an error of the server"),
+        pytest.param(ok(GOOD, status="404 Not Found"), "the answer is 404, not 200", id="nothing there"),
+        pytest.param(ok(GOOD, status="206 Partial"), "the answer is 206, not 200", id="a part"),
+        pytest.param(ok(GOOD, status="203 Altered"), "the answer is 203, not 200", id="something altered on the way"),
+        pytest.param(ok(b"<html>log in</html>"), "the answer is no usable JSON document (not JSON)", id="a web page"),
+        pytest.param(ok(b"[]"), "the answer is no usable JSON document (not a JSON object)", id="a list"),
+        pytest.param(ok(b"null"), "the answer is no usable JSON document (not a JSON object)", id="null"),
+        pytest.param(ok(b""), "the answer is no usable JSON document (not JSON)", id="nothing"),
+        pytest.param(ok(b"\xff\xfe{}"), "the answer is no usable JSON document (not JSON)", id="no UTF-8"),
+        pytest.param(
+            ok(b'{"keys": [], "keys": [1]}'),
+            "the answer is no usable JSON document (a member appears twice)",
+            id="a member twice",
+        ),
+        pytest.param(
+            ok(b'{"keys": [{"kid": "a", "kid": "b"}]}'),
+            "the answer is no usable JSON document (a member appears twice)",
+            id="a member twice further down",
+        ),
+        pytest.param(
+            ok(b"[" * 100_000), "the answer is no usable JSON document (nested too deep)", id="a deep nesting"
+        ),
+        pytest.param(
+            ok(gzip.compress(GOOD), "Content-Encoding: gzip"),
+            "the answer is compressed, though plain was asked for",
+            id="a compressed body",
+        ),
+        pytest.param(
+            ok(gzip.compress(b"[" + b"1," * 10_000_000 + b"1]"), "Content-Encoding: gzip"),
+            "the answer is compressed, though plain was asked for",
+            id="a compressed bomb",
+        ),
+        pytest.param(ok(b" " * 1_000_000), "the answer is larger than 262144 bytes", id="a body of 1 MB"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + GOOD, "the answer broke off", id="a body that broke off"
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}",
+            "the answer broke off",
+            id="a chunk that broke off",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+            "the answer broke off",
+            id="a chunk whose length is no number",
+        ),
+        pytest.param(b"", "cannot connect, or the connection broke", id="hanging up at once"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", "cannot connect, or the connection broke", id="another protocol"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(1000)) + b"\r\n{}",
+            "cannot connect, or the connection broke",
+            id="a thousand headers",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n{}",
+            "cannot connect, or the connection broke",
+            id="a header of 100 kB",
+        ),
+    ],
+)
+def test_is_refused_with_a_plain_reason(answer: bytes, because: str) -> None:
+    with Hostile(says(answer)) as server:
+        assert refused(server.url) == because
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(hangs(), id="it takes the call and says nothing"),
+        pytest.param(hangs(HEAD), id="it stops after the status"),
+        pytest.param(hangs(HEAD + b"Content-Length: 12\r\n\r\n{"), id="it stops within the body"),
+        pytest.param(drips(b"", HEAD), id="the status drips"),
+        pytest.param(drips(HEAD, b"X-A: b\r\n"), id="the headers drip and never end"),
+        pytest.param(drips(HEAD + b"Content-Length: 99999\r\n\r\n", b" "), id="the body drips"),
+        pytest.param(drips(HEAD + b"\r\n", b" "), id="a body without length drips"),
+        pytest.param(drips(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"), id="chunks drip"),
+        pytest.param(drips(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x"), id="a chunk's extension drips"),
+        pytest.param(drips(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"), id="100s drip"),
+        pytest.param(floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100), id="100 Continue without end"),
+        pytest.param(floods(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 100), id="endless chunks"),
+        pytest.param(floods(HEAD + b"\r\n", b" " * 10_000), id="an endless body"),
+    ],
+)
+def test_a_server_that_takes_its_time_is_cut_off(act: Act) -> None:
+    with Hostile(act) as server:
+        refused(server.url)
+
+
+def test_a_tls_server_that_drips_is_cut_off_too(authority: Authority) -> None:
+    with Hostile(drips(HEAD, b"X-A: b\r\n"), authority.server()) as server:
+        assert refused(server.url, authority.ca_file) == f"no whole answer within {DEADLINE_S:g} s"
+
+
+def test_a_tls_handshake_that_hangs_is_cut_off() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        refused(f"https://127.0.0.1:{silent.getsockname()[1]}/keys")
+
+
+def test_where_nobody_listens_it_fails_at_once() -> None:
+    assert refused(f"http://127.0.0.1:{free_port()}/keys") == "cannot connect, or the connection broke"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with Hostile(says(ok(GOOD))) as other:
+        to = f"HTTP/1.1 307 Moved\r\nLocation: {other.url}\r\nContent-Length: 0\r\n\r\n".encode()
+        with Hostile(says(to)) as server:
+            refused(server.url)
+        assert other.requests == []
+
+
+def test_it_asks_for_plain_json_and_sends_no_credentials() -> None:
+    with Hostile(says(ok(GOOD))) as server:
+        fetch(server.url)
+        head = server.requests[0].decode().lower()
+    assert head.startswith("get /keys http/1.1\r\n")
+    assert "accept-encoding: identity\r\n" in head
+    assert "authorization" not in head
+    assert "cookie" not in head
+
+
+ONLY_HTTPS = "only https is fetched (http only on loopback with allow_insecure_http)"
+
+
+@pytest.mark.parametrize(
+    ("url", "allow_http"),
+    [
+        pytest.param("http://127.0.0.1:1/keys", False, id="http without permission"),
+        pytest.param("http://192.0.2.1/keys", True, id="http to another machine"),
+        pytest.param("http://127.0.0.1.example.test/keys", True, id="http to a name that looks like loopback"),
+        pytest.param("http://127.0.0.1@example.test/keys", True, id="http with loopback as a user"),
+        pytest.param("http://169.254.169.254/keys", True, id="http to a cloud's metadata"),
+        pytest.param("file:///etc/passwd", True, id="a file"),
+        pytest.param("ftp://127.0.0.1/keys", True, id="ftp"),
+        pytest.param("//127.0.0.1/keys", True, id="no scheme"),
+        pytest.param("https:///keys", True, id="no host"),
+        pytest.param("", True, id="nothing"),
+    ],
+)
+def test_only_https_is_fetched(url: str, allow_http: bool) -> None:
+    assert refused(url, allow_http=allow_http) == ONLY_HTTPS
+
+
+@pytest.mark.parametrize("url", ["https://[::1/keys", "https://127.0.0.1:99999/keys", "https://\x00/", "https://.../"])
+def test_what_is_no_url_is_refused_and_not_an_exception(url: str) -> None:
+    refused(url)
+
+
+def test_a_private_ca_is_trusted_with_its_file_only(authority: Authority) -> None:
+    with Hostile(says(ok(GOOD)), authority.server()) as server:
+        assert fetch(server.url, authority.ca_file) == {"keys": []}
+        assert refused(server.url) == "the TLS certificate is not trusted (set ca_file for a private CA)"
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "expired"),
+    [
+        pytest.param("other.example.test", False, id="for another name"),
+        pytest.param("127.0.0.2", False, id="for another address"),
+        pytest.param("127.0.0.1", True, id="that has expired"),
+    ],
+)
+def test_a_certificate_of_the_right_ca_is_refused(authority: Authority, host: str, expired: bool) -> None:
+    with Hostile(says(ok(GOOD)), authority.server(host, expired)) as server:
+        assert "certificate" in refused(server.url, authority.ca_file)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"], ids=["that is missing", "that holds no certificate"])
+def test_a_ca_file_is_reported(authority: Authority, tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with Hostile(says(ok(GOOD)), authority.server()) as server:
+        assert "ca_file" in refused(server.url, str(file))
+
+
+def test_nothing_is_taken_from_the_environment(tmp_path: Path, authority: Authority) -> None:
+    """Neither .netrc nor proxies nor another CA bundle."""
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login alice password secret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    code = (
+        "import sys; from authsvc.adapters.fetch import fetch_json, FetchFailed\n"
+        "print(fetch_json(sys.argv[1], ca_file=None, allow_http=True))\n"
+        "try: fetch_json(sys.argv[2], ca_file=None, allow_http=True)\n"
+        "except FetchFailed: print('refused')\n"
+    )
+    with (
+        Hostile(says(ok(b'{"from": "proxy"}'))) as proxy,
+        Hostile(says(ok(GOOD))) as server,
+        Hostile(says(ok(GOOD)), authority.server()) as private,
+    ):
+        at = f"http://127.0.0.1:{proxy.port}"
+        settings = {"HTTP_PROXY": at, "http_proxy": at, "ALL_PROXY": at, "HTTPS_PROXY": at, "NO_PROXY": ""}
+        settings |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / ".netrc")}
+        settings |= {"REQUESTS_CA_BUNDLE": authority.ca_file, "CURL_CA_BUNDLE": authority.ca_file}
+        done = subprocess.run(
+            [sys.executable, "-c", code, server.url, private.url],
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert done.stdout == "{'keys': []}\nrefused\n", done.stderr
+        assert proxy.requests == []
+        assert b"authorization" not in server.requests[0].lower()

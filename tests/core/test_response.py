@@ -1,0 +1,161 @@
+"""The HTTP face of a decision."""
+
+import json
+
+import pytest
+
+from authsvc.core import response
+from authsvc.core.model import Decision, Identity, Quota, Reason, Refused
+
+YES = [Reason.ALLOWED, Reason.PUBLIC]
+NO = [reason for reason in Reason if reason not in YES]
+SECRET = [("X-User-Id", "u-1")]
+
+
+def person(claims=None, **changes):
+    return Identity(
+        **{"provider": "main", "user_id": "u-1", "email": "", "roles": (), "claims": claims or {}, **changes}
+    )
+
+
+def rendered(reason, **more):
+    status, headers = response.render(Decision(reason, **more), SECRET)
+    return status, dict(headers)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_a_face(reason):
+    face = response.face(reason)
+    assert face.status in (200, 401, 403, 429, 503)
+    assert face.title
+
+
+@pytest.mark.parametrize("reason", YES)
+def test_a_yes_is_200_with_the_identity(reason):
+    status, headers = rendered(reason)
+    assert (status, headers["X-User-Id"], headers["X-Auth-Status"]) == (200, "u-1", "200")
+    assert not {"WWW-Authenticate", "X-Auth-Error", "Retry-After"} & headers.keys()
+
+
+@pytest.mark.parametrize("reason", NO)
+def test_a_no_is_401_or_403_without_the_identity_whoever_it_is(reason):
+    status, headers = rendered(reason, identity=person())
+    assert status == (401 if response.face(reason).status == 401 else 403)
+    assert "X-User-Id" not in headers
+    assert headers["X-Auth-Status"] == str(response.face(reason).status)
+    assert json.loads(headers["X-Auth-Error"])["reason"] == headers["X-Auth-Reason"] == reason.value
+
+
+@pytest.mark.parametrize("reason", NO)
+def test_a_401_always_has_a_challenge(reason):
+    status, headers = rendered(reason)
+    assert status != 401 or headers["WWW-Authenticate"].startswith('Bearer realm="api"')
+
+
+@pytest.mark.parametrize(
+    ("reason", "challenge"),
+    [
+        (Reason.NO_CREDENTIALS, 'Bearer realm="api"'),
+        (Reason.UNSUPPORTED_CREDENTIALS, 'error="invalid_request"'),
+        (Reason.EXPIRED, 'Bearer realm="api", error="invalid_token", error_description="The token has expired"'),
+        (Reason.INSUFFICIENT_SCOPE, 'error="insufficient_scope"'),
+    ],
+)
+def test_the_challenge_says_what_rfc_6750_asks_for(reason, challenge):
+    shown = rendered(reason)[1]["WWW-Authenticate"]
+    assert challenge in shown
+    assert ("error" in shown) is (reason is not Reason.NO_CREDENTIALS)
+
+
+def test_a_missing_scope_is_named():
+    headers = rendered(Reason.INSUFFICIENT_SCOPE, wanted=("orders:read", 'a"b', "a b", "é", "a\nb", "x"))[1]
+    assert headers["WWW-Authenticate"].endswith(', scope="orders:read x"')
+
+
+def test_roles_are_not_named_to_the_caller():
+    assert "admin" not in str(rendered(Reason.ROLE_REQUIRED, wanted=("admin",)))
+
+
+def test_what_the_operator_reads_never_reaches_the_caller():
+    assert "kid-7" not in str(rendered(Reason.UNKNOWN_KEY, detail="no key kid-7"))
+
+
+def test_a_wait_is_said_in_retry_after():
+    assert rendered(Reason.KEYS_UNAVAILABLE, retry_after_s=5)[1]["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("reason", [Reason.ALLOWED, Reason.RATE_LIMITED])
+def test_the_quota_is_told_on_yes_and_no(reason):
+    headers = rendered(reason, quota=Quota("gold", 100, 3600, 7, 60))[1]
+    assert headers["RateLimit-Policy"] == '"gold";q=100;w=3600'
+    assert headers["RateLimit"] == '"gold";r=7;t=60'
+
+
+def test_every_identity_header_is_always_sent():
+    headers = dict(response.identity_headers(None, {"X-User-Plan": ("plan",)}))
+    assert headers == dict.fromkeys((*response.BASE_HEADERS, "X-User-Plan"), "")
+
+
+def test_the_identity_is_told():
+    who = person({"plan": {"name": "gold"}}, email="a@example.com", roles=("a", "b,c"))
+    assert dict(response.identity_headers(who, {"X-User-Plan": ("plan", "name")})) == {
+        "X-User-Id": "u-1",
+        "X-User-Email": "a@example.com",
+        "X-User-Roles": '["a", "b,c"]',
+        "X-User-Issuer": "main",
+        "X-User-Plan": "gold",
+    }
+
+
+def test_no_claim_can_take_the_place_of_the_users_name():
+    headers = response.identity_headers(person({"x": "admin"}), {"X-User-Id": ("x",), "X-User-Roles": ("x",)})
+    assert dict(headers)["X-User-Id"] == "u-1"
+    assert len(headers) == len(dict(headers)) == 4
+
+
+@pytest.mark.parametrize("claims", [{"x": "a" * 3000}, {"x": ["role"] * 500}, {"x": "名" * 400}])
+def test_headers_too_large_for_nginx_are_refused_and_never_cut(claims):
+    with pytest.raises(Refused) as refused:
+        response.identity_headers(person(claims), {"X-User-X": ("x",)})
+    assert refused.value.reason is Reason.IDENTITY_TOO_LARGE
+
+
+def test_headers_of_exactly_the_budget_pass():
+    empty = sum(len(n) + len(v) + 4 for n, v in response.identity_headers(person(), {"X-User-X": ("x",)}))
+    most = "a" * (response.HEADER_BUDGET - empty)
+    assert response.identity_headers(person({"x": most}), {"X-User-X": ("x",)})
+    with pytest.raises(Refused):
+        response.identity_headers(person({"x": most + "a"}), {"X-User-X": ("x",)})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        ("", ""),
+        ("plain text", "plain text"),
+        ("a\r\nX-User-Roles: admin", "a%0D%0AX-User-Roles: admin"),
+        ("José", "Jos%C3%A9"),
+        ("名", "%E5%90%8D"),
+        ("100%", "100%25"),
+        ("a%20b", "a%2520b"),
+        ("a ", "a%20"),
+        (" a", "%20a"),
+        ("  ", "%20%20"),
+        (" a é ", "%20a %C3%A9%20"),
+        ("\t", "%09"),
+        ("\x7f", "%7F"),
+        ("\xa0", "%C2%A0"),
+        ("\x00", "%00"),
+        ("\ud800", "%ED%A0%80"),
+        ("\U0001f600", "%F0%9F%98%80"),
+        (True, "true"),
+        (7, "7"),
+        (1.5, "1.5"),
+        (["a", "b,c", "é"], '["a", "b,c", "\\u00e9"]'),
+        ({"a": "\r\n\x7f"}, '{"a": "\\r\\n\\u007f"}'),
+        ([], "[]"),
+    ],
+)
+def test_a_value_is_plain_ascii_in_a_header(value, text):
+    assert response.encode(value) == text

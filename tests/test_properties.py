@@ -1,0 +1,333 @@
+"""What holds for every input, not only for those somebody thought of."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from keys import b64, dumps, key, raw_token
+from worlds import NOW, claims, gate, key_set, reason, token
+
+from authsvc.adapters.limiter import Limiter
+from authsvc.adapters.store import MemoryStore
+from authsvc.core import paths, ratelimit, rbac, response
+from authsvc.core.model import Decision, Identity, Reason, Refused, Request
+from authsvc.core.ratelimit import Tier
+from authsvc.core.rbac import rule
+
+ANY = gate(key_set(key(), key("ES256", "e"), key("EdDSA", "d")))
+GOOD = token()
+latin1 = st.binary(max_size=200).map(lambda data: data.decode("latin-1"))
+anything = st.one_of(st.none(), st.text(max_size=200), latin1)
+
+
+def json_of(leaves):
+    """Values that JSON can hold, with these at their ends."""
+    return st.recursive(
+        leaves | st.none() | st.booleans() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=8,
+    )
+
+
+json_values = json_of(st.integers() | st.floats())
+
+
+# Whatever is sent, there is a decision, and it is no -----------------------------------------------------------------
+
+
+@settings(max_examples=500)
+@given(method=anything, target=anything, authorization=anything, ip=anything)
+def test_any_request_without_a_good_token_is_decided_and_refused(method, target, authorization, ip):
+    decision, headers = ANY.decide(Request(method, target, authorization, ip), NOW)
+    assert not decision.allowed
+    assert headers == []
+    assert response.render(decision, headers)[0] in (401, 403)
+
+
+@given(
+    header=st.one_of(st.binary(max_size=80), json_values.map(dumps)),
+    payload=st.binary(max_size=80),
+    made=st.binary(max_size=80),
+)
+def test_any_three_parts_are_refused(header, payload, made):
+    assert reason(f"{b64(header)}.{b64(payload)}.{b64(made)}", ANY) is not Reason.ALLOWED
+
+
+MEMBERS = ["alg", "kid", "typ", "crit", "b64", "jwk", "zip", "cty"]
+
+
+@settings(max_examples=300)
+@given(header=st.dictionaries(st.sampled_from(MEMBERS), json_values, max_size=4))
+def test_any_header_over_good_claims_without_a_signature_of_ours_is_refused(header):
+    bearer = f"{b64(dumps({'alg': 'RS256', 'kid': 'k1', **header}))}.{b64(dumps(claims()))}.{b64(b'x' * 256)}"
+    assert reason(bearer, ANY) is not Reason.ALLOWED
+
+
+header_values = json_of(st.integers()) | st.sampled_from(
+    ["RS256", "PS256", "ES256", "none", "k1", "e", "JWT", "at+jwt", "dpop+jwt"]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(header=st.dictionaries(st.sampled_from(MEMBERS), header_values, max_size=5))
+def test_a_signature_of_ours_counts_only_under_a_header_that_says_so(header):
+    full = {"alg": "RS256", "kid": "k1", **header}
+    right = full["alg"] == "RS256" and full["kid"] in ("k1", None) and not {"crit", "b64"} & full.keys()
+    typed = str(full.get("typ", "jwt")).lower() in ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
+    assert (reason(raw_token(dumps(full), dumps(claims()), key()), ANY) is Reason.ALLOWED) is (right and typed)
+
+
+CLAIMS = ["iss", "sub", "aud", "exp", "nbf", "iat", "roles", "email", "typ", "events", "cnf", "token_use", "nonce", "x"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(changed=st.dictionaries(st.sampled_from(CLAIMS), json_values, max_size=4))
+@example({"sub": "\ud800", "roles": ["\ud800"]})
+@example({"aud": ["\ud800"]})
+def test_any_signed_claims_are_decided_and_their_headers_can_be_sent(changed):
+    """The issuer signs what its users typed: a decision, never an exception, and headers of printable ASCII."""
+    deciding = gate(key_set(key()), extract={"X-User-X": ("x",)}, limits=ratelimit.Limits((Tier("t", 5),)))
+    bearer = raw_token(dumps({"alg": "RS256", "kid": "k1"}), dumps({**claims(), **changed}), key())
+    decision, headers = deciding.decide(Request("GET", "/", f"Bearer {bearer}"), NOW)
+    status, sent = response.render(decision, headers)
+    assert all(value.isascii() and (value.isprintable()) for _, value in sent)
+    assert (status == 200) is decision.allowed
+    if decision.allowed:
+        assert all(changed.get(name, 1) is not None for name in ("iss", "sub", "aud", "exp"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=st.integers(0, len(GOOD) - 1), char=st.characters(max_codepoint=0x17F) | st.sampled_from("ABab01-_.="))
+def test_a_good_token_with_any_one_character_changed_is_refused(place, char):
+    """Each token has one spelling only."""
+    changed = GOOD[:place] + char + GOOD[place + 1 :]
+    assert (reason(changed, ANY) is Reason.ALLOWED) is (changed == GOOD)
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, len(GOOD)), more=st.text(min_size=1, max_size=3) | st.sampled_from(["=", "A", ".", "AAAA"]))
+def test_a_good_token_with_anything_put_in_is_refused(place, more):
+    changed = GOOD[:place] + more + GOOD[place:]
+    if changed.strip(" ") != GOOD:  # spaces around a token belong to the header, not to it
+        assert reason(changed, ANY) is not Reason.ALLOWED
+
+
+# Paths ---------------------------------------------------------------------------------------------------------------
+
+pieces = st.sampled_from(
+    ["/", ".", "..", "%", "%2e", "%2F", "%5c", ";", "\\", "a", "A", "admin", "?", "#", "//", "%41", "%C3%A9", "%25"]
+)
+targets = st.lists(pieces, max_size=8).map("".join)
+
+
+@settings(max_examples=500)
+@given(target=st.one_of(targets, targets.map("/".__add__), latin1, st.text(max_size=50)))
+def test_a_target_has_a_plain_path_or_is_refused(target):
+    try:
+        path = paths.canonical(target)
+    except Refused:
+        return
+    assert path.startswith("/")
+    assert path == "/" or not path.endswith("/")
+    assert not {"", ".", ".."} & set(path[1:].split("/")) or path == "/"
+    assert not set(path) & set("\\;?#%")
+    assert path.isprintable()
+
+
+@settings(max_examples=500)
+@given(target=targets.map("/".__add__))
+def test_a_path_in_plain_ascii_is_its_own_path(target):
+    try:
+        path = paths.canonical(target)
+    except Refused:
+        return
+    if path.isascii() and " " not in path:
+        assert paths.canonical(path) == path
+
+
+@given(path=st.lists(st.text("abcXYZ09-_~é名", min_size=1, max_size=5), min_size=1, max_size=4), data=st.data())
+def test_every_way_to_escape_a_path_is_the_same_path(path, data):
+    plain = "/" + "/".join(path)
+    escaped = "".join(
+        char
+        if char == "/" or (char.isascii() and data.draw(st.booleans()))
+        else "".join(f"%{b:02x}" for b in char.encode())
+        for char in plain
+    )
+    assert paths.canonical(escaped) == plain
+
+
+# Roles ---------------------------------------------------------------------------------------------------------------
+
+ROLES = ["a", "b", "c", "d"]
+some_roles = st.lists(st.sampled_from(ROLES), unique=True)
+some_rules = st.lists(
+    st.builds(
+        rule,
+        st.sampled_from(["/", "/*", "/x", "/x/*", "/*/y", "/x/y"]),
+        st.one_of(st.none(), st.lists(st.sampled_from(["GET", "POST", "HEAD"]), min_size=1)),
+        st.one_of(st.none(), some_roles),
+    ),
+    max_size=5,
+).map(tuple)
+some_calls = st.tuples(
+    st.sampled_from(["GET", "HEAD", "POST", "PUT"]), st.sampled_from(["/", "/x", "/x/y", "/z/y", "/x/y/z"])
+)
+
+
+def admitted(rules, call, roles) -> bool:
+    try:
+        rbac.admit(rbac.rule_for(rbac.Policy(rules), *call), Identity("p", "u", "", tuple(roles), {}))
+    except Refused:
+        return False
+    return True
+
+
+@given(rules=some_rules, call=some_calls, roles=some_roles, more=some_roles)
+def test_more_roles_never_lose_access(rules, call, roles, more):
+    assert admitted(rules, call, [*roles, *more]) or not admitted(rules, call, roles)
+
+
+@given(rules=some_rules, call=some_calls, last=some_rules)
+def test_rules_added_at_the_end_never_change_what_the_first_ones_decide(rules, call, last):
+    try:
+        governing = rbac.rule_for(rbac.Policy(rules), *call)
+    except Refused:
+        return
+    assert governing is rbac.DEFAULT or rbac.rule_for(rbac.Policy(rules + last), *call) is governing
+
+
+@given(rules=some_rules, call=some_calls)
+def test_a_rule_that_is_called_unreachable_governs_no_call(rules, call):
+    for place, later in enumerate(rules):
+        if rbac.covered_by(later, rules[:place]) and later not in rules[:place]:
+            try:
+                assert rbac.rule_for(rbac.Policy(rules[: place + 1]), *call) is not later
+            except Refused:
+                continue
+
+
+# Limits --------------------------------------------------------------------------------------------------------------
+#
+# What the sliding window promises. With `limit` L and windows of length W that begin at multiples of W:
+#
+#   1. Between two neighbouring beginnings, no more than L calls are admitted.
+#   2. At each admitted call, those admitted in this window and the previous window's, weighed by the share of this one
+#      that is still to come, are together no more than L.
+#   3. So in any span of length W that ends when the share e of a window has passed, no more than L + e·L: at a
+#      beginning there is no burst of twice the limit (as with fixed windows), and never are there more than 2·L.
+#
+# It does not promise L in every span of length W: two counters cannot know when in a window its calls were.
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def admissions(limit: int, window_s: int, start: float, gaps: list[float]) -> list[float]:
+    """When calls that come after these gaps are admitted."""
+    clock, found = Clock(), []
+    limiter, tier = Limiter(MemoryStore(clock)), Tier("t", limit, window_s)
+    clock.now = start
+    for gap in gaps:
+        clock.now += gap
+        quota = limiter.spend(tier, "x", clock.now)
+        assert quota is not None
+        assert quota.reset_s >= 1
+        if not quota.refused:
+            found.append(clock.now)
+    return found
+
+
+bursts = st.lists(
+    st.sampled_from([0.0, 0.0, 0.0, 0.001, 0.5, 1.0, 7.0, 9.99, 59.9, 60.0]) | st.floats(0, 130), max_size=150
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(limit=st.integers(1, 12), start=st.floats(1e9, 1e9 + 120), gaps=bursts)
+@example(limit=5, start=1e9 + 59.9, gaps=[0.0] * 10 + [0.1] + [0.0] * 10 + [6.0] * 20)
+def test_a_window_never_admits_more_than_it_promises(limit, start, gaps):
+    window_s = 60
+    admitted_at = admissions(limit, window_s, start, gaps)
+    per_window: dict[int, int] = {}
+    recent: deque[float] = deque()
+    for at in admitted_at:
+        number, share = int(at // window_s), (at % window_s) / window_s
+        per_window[number] = per_window.get(number, 0) + 1
+        recent.append(at)
+        while recent[0] <= at - window_s:
+            recent.popleft()
+        assert per_window[number] <= limit
+        assert per_window[number] + per_window.get(number - 1, 0) * (1 - share) <= limit + 1e-6
+        assert len(recent) <= limit * (1 + share) + 1e-6
+
+
+@settings(max_examples=100, deadline=None)
+@given(limit=st.integers(1, 12), start=st.floats(1e9, 1e9 + 120))
+def test_a_new_caller_has_the_whole_limit(limit, start):
+    assert len(admissions(limit, 60, start, [0.0] * 20)) == limit
+
+
+@given(limit=st.integers(0, 100), counted=st.integers(1, 200), previous=st.integers(0, 500), elapsed=st.floats(0, 1))
+def test_one_more_call_never_leaves_more(limit, counted, previous, elapsed):
+    at, tier = ratelimit.Window("a", "b", elapsed, 1), Tier("t", limit, 60)
+    one, two = (ratelimit.judge(tier, at, number, previous) for number in (counted, counted + 1))
+    assert one.remaining >= two.remaining
+    assert two.refused or not one.refused
+    assert 0 <= one.remaining <= limit
+    assert 1 <= one.reset_s <= 121
+    assert one.refused or counted <= limit
+
+
+# Header values -------------------------------------------------------------------------------------------------------
+
+values = st.one_of(st.text(max_size=30), st.text(' %é\t\r\n\x00\x7f\ud800a2,05[]"', max_size=6))
+
+
+@settings(max_examples=500)
+@given(value=values)
+def test_a_text_is_header_safe_and_can_be_read_back(value):
+    """So no two texts look the same."""
+    encoded = response.encode(value)
+    assert encoded.isascii()
+    assert not encoded or encoded.isprintable()
+    assert encoded == encoded.strip()
+    raw = bytearray()
+    rest = encoded
+    while rest:
+        taken = 3 if rest[0] == "%" else 1
+        raw += bytes.fromhex(rest[1:3]) if taken == 3 else rest[0].encode()
+        rest = rest[taken:]
+    assert raw.decode("utf-8", "surrogatepass") == value
+
+
+@given(value=st.lists(values, max_size=4) | st.dictionaries(values, values, max_size=3) | st.booleans() | st.integers())
+def test_any_other_value_is_header_safe_json(value):
+    encoded = response.encode(value)
+    assert encoded.isascii()
+    assert encoded.isprintable()
+    assert json.loads(encoded) == value
+
+
+@given(roles=st.lists(values, max_size=4), others=st.lists(values, max_size=4))
+def test_no_two_lists_of_roles_look_the_same(roles, others):
+    assert (response.encode(roles) == response.encode(others)) is (roles == others)
+
+
+@pytest.mark.parametrize("reason_", Reason)
+@given(detail=st.text(max_size=20), wanted=st.lists(st.text(max_size=10), max_size=3).map(tuple))
+@settings(max_examples=20)
+def test_no_detail_and_no_role_breaks_a_header(reason_, detail, wanted):
+    status, headers = response.render(Decision(reason_, detail=detail, wanted=wanted), [])
+    assert status in (200, 401, 403)
+    assert (status == 200) is (reason_ in (Reason.ALLOWED, Reason.PUBLIC))
+    assert all(value.isascii() and value.isprintable() for _, value in headers)

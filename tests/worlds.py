@@ -1,0 +1,126 @@
+"""A small world to decide in: fakes of the gate's two ports, a provider, and a gate that uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keys import TestKey, jwk, key, sign
+
+from authsvc.core import jwks, rbac
+from authsvc.core.gate import Gate
+from authsvc.core.jwt import ClaimPath, Provider
+from authsvc.core.model import Decision, Quota, Reason, Request, Unavailable
+from authsvc.core.ratelimit import Limits, Tier
+
+NOW = 1_800_000_000.0
+ISSUER = "https://id.example.com"
+AUDIENCE = "orders-api"
+
+
+@dataclass
+class FakeKeys:
+    """The port Keys: what is known, and what one download would bring. `None` is a cool-down or no keys yet."""
+
+    known: jwks.KeySet | None = None
+    downloadable: jwks.KeySet | None = None
+    downloads: int = 0
+
+    def current(self, provider: str, now: float) -> jwks.KeySet | None:
+        return self.known
+
+    def refresh(self, provider: str, now: float) -> jwks.KeySet | None:
+        self.downloads += 1
+        return self.downloadable
+
+
+@dataclass
+class KeysByProvider:
+    """The port Keys for several providers."""
+
+    sets: Mapping[str, jwks.KeySet]
+
+    def current(self, provider: str, now: float) -> jwks.KeySet | None:
+        return self.sets.get(provider)
+
+    def refresh(self, provider: str, now: float) -> jwks.KeySet | None:
+        return None
+
+
+@dataclass
+class FakeCounters:
+    """The port Counters: answers every call with the same quota, or is down."""
+
+    answer: Quota | None = None
+    down: bool = False
+    spent: list[tuple[str, str]] = field(default_factory=list)
+
+    def spend(self, tier: Tier, counted: str, now: float) -> Quota | None:
+        self.spent.append((tier.name, counted))
+        if self.down:
+            raise Unavailable(Reason.LIMITS_UNAVAILABLE, "the store is down")
+        return self.answer
+
+
+def provider(**changes: Any) -> Provider:
+    settings = {
+        "name": "main",
+        "issuer": ISSUER,
+        "audiences": frozenset({AUDIENCE}),
+        "algorithms": frozenset({"RS256", "PS256", "ES256", "EdDSA"}),
+    }
+    return Provider(**{**settings, **changes})
+
+
+def key_set(*listed: TestKey | Mapping[str, Any], algorithms: Iterable[str] | None = None) -> jwks.KeySet:
+    """The admitted keys of a JWKS document that lists these."""
+    entries = [jwk(entry) if isinstance(entry, TestKey) else entry for entry in listed]
+    return jwks.admit({"keys": entries}, algorithms or provider().algorithms, NOW)
+
+
+def gate(
+    keys: Any = None,
+    *,
+    providers: Iterable[Provider] | None = None,
+    rules: Iterable[rbac.Rule] = (),
+    deny_by_default: bool = False,
+    limits: Limits | None = None,
+    extract: Mapping[str, ClaimPath] | None = None,
+    counters: FakeCounters | None = None,
+) -> Gate:
+    if isinstance(keys, jwks.KeySet):
+        keys = FakeKeys(keys)
+    return Gate(
+        providers={one.issuer: one for one in (providers or [provider()])},
+        policy=rbac.Policy(tuple(rules), deny_by_default),
+        limits=limits or Limits(),
+        extract=extract or {},
+        keys=keys or FakeKeys(key_set(key())),
+        counters=counters or FakeCounters(),
+    )
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """A good access token's claims; a claim of `...` is left out when signed."""
+    good = {"iss": ISSUER, "sub": "u-1", "aud": AUDIENCE, "iat": NOW - 10, "exp": NOW + 300, "roles": ["reader"]}
+    return {**good, **changes}
+
+
+def token(header: Mapping[str, Any] | None = None, signer: TestKey | None = None, **changes: Any) -> str:
+    """A good token, but for these changes to its header and claims."""
+    return sign(header or {}, claims(**changes), signer or key())
+
+
+def call(bearer: str | None = None, method: str | None = "GET", target: str | None = "/orders", **rest: Any) -> Request:
+    authorization = None if bearer is None else f"Bearer {bearer}"
+    return Request(method, target, **{"authorization": authorization, "client_ip": "192.0.2.1", **rest})
+
+
+def decide(deciding: Gate, request: Request, now: float = NOW) -> Decision:
+    return deciding.decide(request, now)[0]
+
+
+def reason(bearer: str | None, deciding: Gate | None = None, now: float = NOW) -> Reason:
+    """Why a GET of /orders with this token is decided as it is."""
+    return decide(deciding or gate(), call(bearer), now).reason
