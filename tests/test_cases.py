@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from cases.kit import Door, settings_for
 
 from authsvc.adapters.store import MemoryStore
 from authsvc.core.model import Request
@@ -18,6 +17,7 @@ from authsvc.core.response import face, render
 from authsvc.demo.issuer import Issuer
 from authsvc.explain import explain
 from authsvc.service import Service
+from cases.kit import Door, settings_for
 
 FILES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 
@@ -34,7 +34,7 @@ class Case:
             return str(self.given["token"])
         claims = self.given.get("claims")
         if "many_roles" in self.given:
-            claims = {"roles": [f"role-{number}" for number in range(self.given["many_roles"])]}
+            claims = {"roles": [f"r{number}" for number in range(self.given["many_roles"])]}
         return None if claims is None else issuers[self.given.get("issuer", "ONE")].token(**claims)
 
     @property
@@ -87,7 +87,8 @@ def test_gate_door_and_explain_agree(case: Case, issuers: dict[str, Issuer]) -> 
         assert told.as_json()["reason"] == case.given["reason"]
         assert told.as_json()["status"] == status
         assert told.allowed == (status == 200)
-        assert {name.lower(): value for name, value in told.headers}.items() <= headers.items()
+        shown = {name.lower(): value for name, value in told.headers if name != "RateLimit"}  # whose seconds pass
+        assert shown.items() <= headers.items()
         assert told.as_text().isascii() or "✓" in told.as_text() or "✗" in told.as_text()
         assert token is None or token not in told.as_text() + str(told.as_json()) or token == "junk"
 

@@ -8,8 +8,6 @@ from collections import deque
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from keys import b64, dumps, key, raw_token
-from worlds import NOW, claims, gate, key_set, reason, token
 
 from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.store import MemoryStore
@@ -17,6 +15,8 @@ from authsvc.core import paths, ratelimit, rbac, response
 from authsvc.core.model import Decision, Identity, Reason, Refused, Request
 from authsvc.core.ratelimit import Tier
 from authsvc.core.rbac import rule
+from keys import b64, dumps, key, raw_token
+from worlds import NOW, claims, gate, key_set, reason, token
 
 ANY = gate(key_set(key(), key("ES256", "e"), key("EdDSA", "d")))
 GOOD = token()

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keys import TestKey, jwk, key, sign
-
 from authsvc.core import jwks, rbac
 from authsvc.core.gate import Gate
 from authsvc.core.jwt import ClaimPath, Provider
 from authsvc.core.model import Decision, Quota, Reason, Request, Unavailable
 from authsvc.core.ratelimit import Limits, Tier
+from keys import TestKey, jwk, key, sign
 
 NOW = 1_800_000_000.0
 ISSUER = "https://id.example.com"

@@ -60,11 +60,17 @@ def parse(text: str, path: str, environ: Mapping[str, str]) -> Settings:
     mistakes, shaped = document.mistakes, None
     if document.data is not None or not mistakes:  # of a file that cannot be read nothing else is known
         shaped, misshapen = shape(document.data)
-        found = misshapen + (checks.check(shaped) if shaped else [])
+        meant = checks.check(shaped) if shaped else []
+        found = misshapen + [mistake for mistake in meant if not _within(mistake, misshapen)]
         mistakes = mistakes + [mistake for mistake in found if not document.concerns_unread(mistake.path)]
     if mistakes or shaped is None:
         raise ConfigError([_line(path, document, mistake) for mistake in _in_order(document, mistakes)])
     return _settings(shaped, environ)
+
+
+def _within(mistake: Mistake, others: list[Mistake]) -> bool:
+    """Whether one of the others is about the same place, or one around it or within it."""
+    return any(all(a == b for a, b in zip(mistake.path, other.path, strict=False)) for other in others)
 
 
 def _in_order(document: Document, mistakes: list[Mistake]) -> list[Mistake]:

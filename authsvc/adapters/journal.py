@@ -36,7 +36,7 @@ class Journal:
     """Writes audit lines and counts. `sample_allows` is the share of allowed calls that get a line (0 to 1)."""
 
     def __init__(self, sample_allows: float = 1.0, lines: Lines | None = None) -> None:
-        self._sample, self._lines = sample_allows, lines or _Stdout()
+        self._sample, self._lines = sample_allows, _Stdout() if lines is None else lines
         self.registry = CollectorRegistry()
         self._decisions = Counter(
             "authsvc_decisions", "Decisions", ["outcome", "reason", "provider"], registry=self.registry

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from authsvc.adapters import stopgap
 from authsvc.adapters.yamlfile import Mistake, Path
 
 _SECRET: Path = ("cache", "secret")  # whose value is never shown
@@ -150,11 +151,28 @@ class ConfigShape(_Shape):
 
 
 def shape(data: Any) -> tuple[ConfigShape | None, list[Mistake]]:
-    """The data in its shape, or all that does not fit it."""
+    """The data in its shape, and all that does not fit it.
+
+    With mistakes the shape is only good for looking for more of them; it is `None` where not even that can be had.
+    """
+    data = {} if data is None else data
+    errors = _errors(data)
+    if errors:
+        data = stopgap.fit(data, lambda tried: [(_path(error), error["type"]) for error in _errors(tried)])
+    shaped = None if data is None else ConfigShape.model_validate(data)
+    return shaped, [_mistake(error) for error in errors]
+
+
+def _errors(data: Any) -> list[dict[str, Any]]:
     try:
-        return ConfigShape.model_validate({} if data is None else data), []
+        ConfigShape.model_validate(data)
     except ValidationError as problems:
-        return None, [_mistake(dict(error), data) for error in problems.errors(include_url=False)]
+        return [dict(error) for error in problems.errors(include_url=False)]
+    return []
+
+
+def _path(error: dict[str, Any]) -> Path:
+    return tuple(part for part in error["loc"] if part != "[key]")
 
 
 def json_schema() -> dict[str, Any]:
@@ -167,9 +185,8 @@ def _schema() -> dict[str, Any]:
     return ConfigShape.model_json_schema()
 
 
-def _mistake(error: dict[str, Any], data: Any) -> Mistake:
-    path: Path = tuple(part for part in error["loc"] if part != "[key]")
-    kind, value = error["type"], error["input"]
+def _mistake(error: dict[str, Any]) -> Mistake:
+    path, kind, value = _path(error), error["type"], error["input"]
     if kind == "missing":
         return Mistake(path, "is missing: add it")
     if kind == "extra_forbidden":

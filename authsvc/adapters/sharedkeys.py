@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Callable
 
 from authsvc.adapters.store import Store, StoreDown
@@ -48,7 +49,8 @@ class SharedKeys:
         if self._store.add(place, b"%.3f" % now, ttl_s):
             return now
         try:
-            return min(float(self._store.get(place) or 0), now - 0.001)
+            begun = float(self._store.get(place) or 0)
+            return min(begun, now - 0.001) if math.isfinite(begun) else 0.0
         except ValueError:
             return 0.0
 

@@ -8,6 +8,7 @@ nginx, this service and the API could read differently is refused.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from authsvc.core.model import Reason, Refused
 
@@ -56,6 +57,8 @@ def _decode(path: str) -> str:
         raise _ambiguous("its escapes are not UTF-8") from None
     if not decoded.isprintable():  # C1 controls, line separators, bidirectional marks
         raise _ambiguous("it holds an escaped invisible character")
+    if not unicodedata.is_normalized("NFC", decoded):  # a file system or framework may compose what no rule names
+        raise _ambiguous("it holds a letter and its accent apart (it is not Unicode NFC)")
     return decoded
 
 

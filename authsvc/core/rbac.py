@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,8 @@ def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None) 
             raise ValueError("a path's segments are names or a * that stands for one whole segment")
         if not part.isprintable() or set(part) & set("?#%;\\"):
             raise ValueError("a path is written decoded, without query, escapes or ; and \\")
+        if not unicodedata.is_normalized("NFC", part):
+            raise ValueError("a path's letters are written with their accents, as Unicode NFC has them")
     named = None if methods is None else tuple(methods)
     title = path if named is None else f"{'|'.join(named)} {path}"
     return Rule(title, segments, below, _with_head(named), None if roles is None else tuple(roles))

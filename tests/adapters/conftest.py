@@ -20,11 +20,11 @@ def memcached() -> Iterator[Memcached]:
         yield server
 
 
-@pytest.fixture()
+@pytest.fixture
 def address(memcached: Memcached) -> str:
     return f"127.0.0.1:{memcached.port}"
 
 
-@pytest.fixture()
+@pytest.fixture
 def key() -> str:
     return f"test:{os.getpid()}:{next(_numbers)}"

@@ -1,4 +1,4 @@
-"""Every mistake in a config is said, at once, where it stands and what to do; a good one becomes the values it means."""
+"""Every mistake in a config is said, at once, where it stands; a good config becomes the values it means."""
 
 from __future__ import annotations
 
@@ -194,7 +194,9 @@ def test_a_claims_name(written: str, means: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("rbac", "note"),
     [
-        pytest.param("{}", "a path that no rule governs needs a valid identity (default: authenticated)", id="left out"),
+        pytest.param(
+            "{}", "a path that no rule governs needs a valid identity (default: authenticated)", id="left out"
+        ),
         pytest.param("{default: deny}", "a path that no rule governs is refused (default: deny)", id="deny"),
         pytest.param("{enabled: false}", "rbac is off: every path needs a valid identity, and any will do", id="off"),
     ],
@@ -321,12 +323,24 @@ def test_a_hostile_file_is_refused_soon(text: str, because: str) -> None:
     started = time.monotonic()
     lines = mistakes(text)
     assert time.monotonic() - started < 8
-    assert because in lines[0]
+    assert any(because in line for line in lines)
 
 
 LINE = re.compile(r"f:\d+:\d+: [^\n\r]+")
+
+
+def assert_settings_or_lines(text: str) -> None:
+    lines = None
+    try:
+        assert isinstance(config.parse(text, "f", {}), Settings)
+    except ConfigError as problem:
+        lines = problem.lines
+    assert lines is None or (lines and all(LINE.fullmatch(line) for line in lines))
+
+
 WORDS = st.sampled_from(
-    re.findall(r"[\w/*:@.-]+", EXAMPLE) + ["{", "}", "[", "]", ": ", "- ", "\n", "\n  ", "\n    ", ", ", "&a ", "*a"]
+    re.findall(r"[\w/*:@.-]+", EXAMPLE)
+    + ["{", "}", "[", "]", ": ", "- ", "\n", "\n  ", "\n    ", ", ", "&a ", "*a"]
     + ["!!bool x", "!!set ", "<<: ", "? ", "| ", "${X}", "~", "0x1F", ".inf", "1e999", "2001-01-01", "''", '"\\n"', "%"]
 )
 
@@ -334,11 +348,7 @@ WORDS = st.sampled_from(
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(max_size=300), st.lists(WORDS, max_size=60).map("".join)))
 def test_any_text_is_settings_or_mistakes_in_lines(text: str) -> None:
-    try:
-        assert isinstance(config.parse(text, "f", {}), Settings)
-    except ConfigError as problem:
-        assert problem.lines
-        assert all(LINE.fullmatch(line) for line in problem.lines)
+    assert_settings_or_lines(text)
 
 
 @settings(max_examples=80, deadline=None)
@@ -354,8 +364,22 @@ def test_the_example_with_one_value_replaced_is_settings_or_mistakes(data: st.Da
             break
         place = place[name]
     place[name] = data.draw(odd)
-    try:
-        assert isinstance(config.parse(yaml.safe_dump(root), "f", {}), Settings)
-    except ConfigError as problem:
-        assert problem.lines
-        assert all(LINE.fullmatch(line) for line in problem.lines)
+    assert_settings_or_lines(yaml.safe_dump(root))
+
+
+def test_mistakes_of_shape_and_of_meaning_are_said_in_one_run() -> None:
+    text = """\
+authentication:
+  oidc:
+    providers:
+      - {name: a, issuer: "http://x.test/", audiense: q}
+authorization:
+  rbac:
+    rules:
+      - {path: /api/*, allowed_roles: []}
+      - {path: /api/x/*, method: 7}
+      - nonsense
+"""
+    said = "\n".join(mistakes(text))
+    for part in ("audience: is missing", "did you mean audience?", "is not https", "can never match", "7 does not fit"):
+        assert part in said

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from hostile import Act, Authority, Hostile, drips, floods, hangs, ok, says
 
 from authsvc.adapters.fetch import FetchFailed, fetch_json
 from authsvc.demo.processes import free_port
+from hostile import Act, Authority, Hostile, drips, floods, hangs, ok, says
 
 DEADLINE_S = 0.4
 BOUND_S = DEADLINE_S + 1.5
@@ -56,8 +56,7 @@ def test_a_plain_good_answer_is_the_document() -> None:
         pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + GOOD, id="without a length, ended by hanging up"),
         pytest.param(b"HTTP/1.0 200 OK\r\n\r\n" + GOOD, id="in HTTP/1.0"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b'5\r\n{"key\r\n7\r\ns": []}\r\n0\r\n\r\n',
+            b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"key\r\n7\r\ns": []}\r\n0\r\n\r\n',
             id="in chunks",
         ),
         pytest.param(ok(GOOD, "Content-Encoding: identity"), id="that says it is not compressed"),

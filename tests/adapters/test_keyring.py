@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from helpers import Clock, CountingStore, in_threads
 
 from authsvc.adapters.keyring import Keyring, KeyTimes
 from authsvc.adapters.sharedkeys import SharedKeys
@@ -24,6 +23,7 @@ from authsvc.core.rbac import Policy
 from authsvc.core.signature import ALGORITHMS
 from authsvc.demo.issuer import Issuer
 from authsvc.demo.processes import free_port
+from helpers import Clock, CountingStore, in_threads
 
 TIMES = KeyTimes(cache_ttl_s=3600, refresh_interval_s=300, cooldown_s=30, max_stale_s=86400)
 SECRET = b"a secret of more than thirty-two bytes"
@@ -47,13 +47,13 @@ class CountedIssuer(Issuer):
         return status, {**document, **self.discovery} if path != "/keys" else document
 
 
-@pytest.fixture()
+@pytest.fixture
 def issuer() -> Iterator[CountedIssuer]:
     with CountedIssuer() as started:
         yield started
 
 
-@pytest.fixture()
+@pytest.fixture
 def clock() -> Clock:
     return Clock(float(int(time.time())))
 
@@ -80,7 +80,7 @@ def provider_of(issuer: Issuer, /, **changes: Any) -> Provider:
 MakeRing = Callable[..., Keyring]
 
 
-@pytest.fixture()
+@pytest.fixture
 def make(issuer: Issuer, clock: Clock) -> Iterator[MakeRing]:
     """Makes keyrings that are stopped in the end."""
     made: list[Keyring] = []
@@ -494,9 +494,7 @@ def test_the_genuine_entry_is_loaded(issuer: Issuer, clock: Clock) -> None:
         pytest.param(lambda entry: entry[:65] + b"x" * 900_000, id="900 kB"),
     ],
 )
-def test_a_planted_entry_is_refused_and_reported(
-    issuer: Issuer, clock: Clock, entry: Callable[[bytes], bytes]
-) -> None:
+def test_a_planted_entry_is_refused_and_reported(issuer: Issuer, clock: Clock, entry: Callable[[bytes], bytes]) -> None:
     keys, heard = planted(issuer, clock, entry)
     assert keys is None
     assert heard == ["tampered"]
@@ -551,9 +549,7 @@ def test_a_genuine_entry_is_ignored_where_it_is(issuer: Issuer, clock: Clock, sh
     assert share(store).load(provider, clock.now + shift) is None
 
 
-def test_a_replay_of_an_older_set_does_not_replace_a_newer(
-    make: MakeRing, issuer: CountedIssuer, clock: Clock
-) -> None:
+def test_a_replay_of_an_older_set_does_not_replace_a_newer(make: MakeRing, issuer: CountedIssuer, clock: Clock) -> None:
     store = Recorded(MemoryStore())
     ring = make(share(store))
     ring.start()
@@ -594,7 +590,7 @@ def test_a_planted_time_of_the_last_download_makes_no_exception(
     started = time.monotonic()
     ring.refresh("demo", clock.now)
     ring.refresh("demo", clock.now)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 0.5
     assert kids(ring.current("demo", clock.now)) == ["key-1"]
 
 

@@ -7,20 +7,20 @@ import time
 from itertools import count
 
 import pytest
-from helpers import CountingStore, in_threads
 
 from authsvc.adapters.limiter import Limiter, OnStoreError
 from authsvc.adapters.store import MemcachedStore, MemoryStore, Store
 from authsvc.core.model import Identity, Quota, Reason, Unavailable
 from authsvc.core.ratelimit import Limits, Tier, subject, window
 from authsvc.demo.processes import free_port
+from helpers import CountingStore, in_threads
 
 NOW = 1_800_000_000.0  # the first moment of an hour
 HOUR = Tier("hourly", 10, 3600)
 _subjects = count()
 
 
-@pytest.fixture()
+@pytest.fixture
 def who() -> str:
     return f"{time.time_ns()}:{next(_subjects)}"
 
@@ -130,9 +130,7 @@ def test_the_previous_window_weighs_by_its_share(store: Store, who: str, elapsed
 
 def test_two_issuers_equal_subjects_are_counted_apart(store: Store, who: str) -> None:
     limiter, limits, tier = Limiter(store), Limits(), Tier("t", 1, 3600)
-    one, two = (
-        subject(limits, Identity(provider, who, "", (), {"sub": who}), None) for provider in ("auth0", "okta")
-    )
+    one, two = (subject(limits, Identity(provider, who, "", (), {"sub": who}), None) for provider in ("auth0", "okta"))
     assert admitted(limiter.spend(tier, one, NOW))
     assert admitted(limiter.spend(tier, two, NOW))
     assert not admitted(limiter.spend(tier, one, NOW))

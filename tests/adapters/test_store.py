@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from helpers import Clock, in_threads, memcached_stat
 
 from authsvc.adapters.store import RETRY_AFTER_S, TIMEOUT_S, MemcachedStore, MemoryStore, Store, StoreDown
 from authsvc.demo.processes import Memcached, free_port
+from helpers import Clock, in_threads, memcached_stat
 
 FAST_S = 0.05
 
@@ -24,7 +24,7 @@ def store(request: pytest.FixtureRequest, address: str) -> Store:
     return MemoryStore() if request.param == "memory" else MemcachedStore([address])
 
 
-@pytest.fixture()
+@pytest.fixture
 def server() -> Iterator[Memcached]:
     """A memcached of one's own, to be mistreated."""
     with Memcached() as started:
@@ -120,7 +120,7 @@ def test_fifty_threads_on_an_expiring_key_never_share_a_count(store: Store, key:
     def count(_: int) -> None:
         while time.monotonic() < ends:
             seen.append(store.incr(key, 1))
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     in_threads(50, count)
     lives = seen.count(1)

@@ -23,12 +23,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from machine import cpu_s, facts
-
 from authsvc import nginx
 from authsvc.demo.issuer import Issuer
 from authsvc.demo.processes import BASE_CONFIG, TEMP_PATHS, Memcached, Nginx, NotFound, NotStarted, free_port
 from authsvc.demo.stack import CACHE, CONFIG, Authsvc, demo_environment
+from machine import cpu_s, facts
 
 CALLERS = 1000
 WARM_UP_S = 2

@@ -1,8 +1,13 @@
 """The whole way of a call: rule, identity, admission, quota, decision."""
 
 import pytest
-from keys import key
 from test_paths import AMBIGUOUS
+
+from authsvc.core import ratelimit, rbac
+from authsvc.core.model import Quota, Reason, Request
+from authsvc.core.ratelimit import Limits, Tier
+from authsvc.core.rbac import rule
+from keys import key
 from worlds import (
     ISSUER,
     NOW,
@@ -17,11 +22,6 @@ from worlds import (
     reason,
     token,
 )
-
-from authsvc.core import ratelimit, rbac
-from authsvc.core.model import Quota, Reason, Request
-from authsvc.core.ratelimit import Limits, Tier
-from authsvc.core.rbac import rule
 
 RULES = (
     rule("/", None, []),

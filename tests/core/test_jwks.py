@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from keys import jwk, key
-from worlds import NOW, key_set
 
 from authsvc.core import jwks
 from authsvc.core.jwks import Dropped
+from keys import jwk, key
+from worlds import NOW, key_set
 
 HOUR = 3600.0
 

@@ -1,10 +1,10 @@
 """Bearer tokens: the header that carries them, claims, and whom they speak for. Attacks are in test_jose_quirks.py."""
 
 import pytest
-from worlds import NOW, claims, gate, provider, token
 
 from authsvc.core import jwt
 from authsvc.core.model import Reason, Refused
+from worlds import NOW, claims, gate, provider, token
 
 
 def identity_of(provider_changes=None, **changed):

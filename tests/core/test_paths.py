@@ -99,6 +99,8 @@ AMBIGUOUS = {
     "an escaped right-to-left mark": "/a%E2%80%AE",
     "an escaped zero-width space": "/ad%E2%80%8Bmin",
     "an escaped byte order mark": "/%EF%BB%BFadmin",
+    "a letter and its accent apart": "/cafe%CC%81",
+    "an angstrom sign for a letter": "/%E2%84%AB",
     "an escaped no-break space": "/admin%C2%A0",
 }
 

@@ -3,11 +3,11 @@
 import math
 
 import pytest
-from worlds import NOW
 
 from authsvc.core import ratelimit
 from authsvc.core.model import Identity
 from authsvc.core.ratelimit import Limits, Tier
+from worlds import NOW
 
 
 def person(claims=None, user_id="u-1", provider="main"):

@@ -64,6 +64,7 @@ def test_a_pattern_fits_whole_segments(pattern, path, fits):
         ("/a;x", "written decoded"),
         ("/a\\b", "written decoded"),
         ("/a\nb", "written decoded"),
+        ("/cafe\u0301", "Unicode NFC"),
     ],
 )
 def test_a_pattern_that_could_never_mean_what_it_says_is_refused(pattern, problem):

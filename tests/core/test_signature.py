@@ -3,10 +3,10 @@
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
-from keys import TestKey, jwk, key
-from keys import signature as make
 
 from authsvc.core import signature
+from keys import TestKey, jwk, key
+from keys import signature as make
 
 ALGORITHMS = sorted(signature.ALGORITHMS)
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_auth import Answer, Headers, ScriptedAuth
 
 from authsvc import nginx
 from authsvc.core import paths
 from authsvc.core.model import Refused
 from authsvc.demo.echo import EchoServer
 from authsvc.demo.processes import BASE_CONFIG, TEMP_PATHS, Nginx, NotFound, free_port, lua_lines
+from scripted_auth import Answer, Headers, ScriptedAuth
 
 SHIPPED = Path(__file__).parents[2] / "nginx"
 IDENTITY: Headers = (

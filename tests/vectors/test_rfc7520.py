@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from vectors import FOLDER, accepted, key_set, needed, public, read, token_of
 
 pytestmark = needed

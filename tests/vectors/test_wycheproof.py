@@ -1,9 +1,9 @@
 """Project Wycheproof's JSON Web Signature and Key vectors (C2SP/wycheproof, Apache-2.0)."""
 
 import pytest
-from vectors import accepted, key_set, needed, read, token_of
 
 from authsvc.core.signature import ALGORITHMS
+from vectors import accepted, key_set, needed, read, token_of
 
 pytestmark = needed
 SIGNATURES = read("wycheproof/json_web_signature_test.json")
