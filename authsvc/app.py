@@ -56,6 +56,7 @@ def to_request(environ: dict[str, Any]) -> Request:
     return Request(
         method=environ.get("HTTP_X_ORIGINAL_METHOD"),
         target=_single_target(environ.get("HTTP_X_ORIGINAL_URI")),
+        served=environ.get("HTTP_X_SERVED_PATH"),
         authorization=environ.get("HTTP_AUTHORIZATION"),
         client_ip=_single(environ.get("HTTP_X_REAL_IP")),
         id=environ.get("HTTP_X_REQUEST_ID", ""),

@@ -72,17 +72,25 @@ class Gate:
             return _decision(trouble.reason, trail, trouble.detail, trouble.retry_after_s), []
 
     def _walk(self, request: Request, now: float, trail: _Trail) -> Reason:
-        method, trail.path = _call(request)
-        rule = rbac.rule_for(self.policy, method, trail.path)
-        trail.rule, trail.wanted = rule.name, rule.roles or ()
-        if rule.public:
+        method, found = _call(request)
+        trail.path = " -> ".join(found)
+        rules = [self._rule(method, path, trail) for path in found]
+        public = all(rule.public for rule in rules)
+        if public:
             trail.identity = self._optional_identity(request, now, trail)
         else:
             trail.identity = self.identify(request.authorization, now)
-            rbac.admit(rule, trail.identity)
+            for rule in rules:
+                trail.rule, trail.wanted = rule.name, rule.roles or ()
+                rbac.admit(rule, trail.identity)
         trail.headers = response.identity_headers(trail.identity, self.extract)
         self._spend(request, now, trail)
-        return Reason.PUBLIC if rule.public else Reason.ALLOWED
+        return Reason.PUBLIC if public else Reason.ALLOWED
+
+    def _rule(self, method: str, path: str, trail: _Trail) -> rbac.Rule:
+        rule = rbac.rule_for(self.policy, method, path)
+        trail.rule, trail.wanted = rule.name, rule.roles or ()
+        return rule
 
     def _optional_identity(self, request: Request, now: float, trail: _Trail) -> Identity | None:
         """On a public path a good credential is forwarded, a bad one is ignored and counted."""
@@ -137,13 +145,19 @@ class Gate:
             raise Refused(Reason.RATE_LIMITED, f"tier {tier.name}: {tier.limit} in {tier.window_s} s are used up")
 
 
-def _call(request: Request) -> tuple[str, str]:
-    """Method and canonical path. What nginx did not say, or said twice, is never guessed."""
+def _call(request: Request) -> tuple[str, list[str]]:
+    """Method and canonical path; a second path where an internal redirect of nginx serves another one.
+
+    Both must be allowed: else `rewrite ^/v1/(.*) /api/$1 last` would be a way around the rules for /api/.
+    What nginx did not say, or said twice, is never guessed.
+    """
     if not request.method or not request.target:
         raise Refused(Reason.MISSING_CONTEXT, "X-Original-Method or X-Original-URI is missing or was sent twice")
     if not rbac.METHOD.fullmatch(request.method):
         raise Refused(Reason.INVALID_METHOD, "the method is not a word in capitals")
-    return request.method, paths.canonical(request.target)
+    asked = paths.canonical(request.target)
+    served = asked if request.served is None else paths.served(request.served)
+    return request.method, [asked] if served == asked else [asked, served]
 
 
 def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: int | None = None) -> Decision:

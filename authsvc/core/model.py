@@ -78,13 +78,17 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call as nginx described it: raw, nothing decoded. `None` means absent or sent twice."""
+    """One call as nginx described it: raw, nothing decoded. `None` means absent or sent twice.
+
+    `served` is the path that nginx serves in place of the target's after an internal redirect, as it decoded it.
+    """
 
     method: str | None
     target: str | None
     authorization: str | None = field(default=None, repr=False)
     client_ip: str | None = None
     id: str = ""
+    served: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Escapes of: / \ . ; ? # % and of control characters. Decoded early or late, each changes what the path means.
 _FORBIDDEN_ESCAPE = re.compile(r"%(?:2[efEF35]|3[bfBF]|5[cC]|[01][0-9a-fA-F]|7[fF])")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_SERVED_FORBIDDEN = re.compile(r"[\\;?#%]")
+_SPECIAL = re.compile(r"[/.\\;?#%]")
 
 
 def canonical(target: str) -> str:
@@ -35,6 +37,22 @@ def canonical(target: str) -> str:
         raise _ambiguous("it does not start with a slash")
     _refuse_forbidden(path)
     decoded = _decode(path) if "%" in path else path
+    _refuse_segments(decoded)
+    return decoded.rstrip("/") or "/"
+
+
+def served(path: str) -> str:
+    """The canonical path of what nginx serves, which it has decoded and sent as UTF-8 in a header (latin-1 here).
+
+    Raises `Refused(AMBIGUOUS_PATH)`.
+    """
+    try:
+        decoded = path.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        raise _ambiguous("what is served in its place is not UTF-8") from None
+    if not decoded.startswith("/") or _SERVED_FORBIDDEN.search(decoded):
+        raise _ambiguous("what is served in its place holds a character that servers read differently")
+    _refuse_lookalikes(decoded)
     _refuse_segments(decoded)
     return decoded.rstrip("/") or "/"
 
@@ -55,11 +73,17 @@ def _decode(path: str) -> str:
         decoded = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise _ambiguous("its escapes are not UTF-8") from None
+    _refuse_lookalikes(decoded)
+    return decoded
+
+
+def _refuse_lookalikes(decoded: str) -> None:
     if not decoded.isprintable():  # C1 controls, line separators, bidirectional marks
         raise _ambiguous("it holds an escaped invisible character")
     if not unicodedata.is_normalized("NFC", decoded):  # a file system or framework may compose what no rule names
         raise _ambiguous("it holds a letter and its accent apart (it is not Unicode NFC)")
-    return decoded
+    if not decoded.isascii() and _SPECIAL.search(unicodedata.normalize("NFKC", _SPECIAL.sub("", decoded))):
+        raise _ambiguous("it holds a character that looks like a slash or a dot to some servers")
 
 
 def _refuse_segments(path: str) -> None:

@@ -285,6 +285,7 @@ def test_authsvc_gets_only_the_listed_headers_and_the_client_cannot_write_them(d
         ("X-Original-Method", "DELETE"),
         ("X-Original-URI", "/api/a%20b?q=%2e"),
         ("X-Real-IP", "127.0.0.1"),
+        ("X-Served-Path", "/api/a b"),
     ]
 
 

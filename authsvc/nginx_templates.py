@@ -1,0 +1,264 @@
+"""The texts of the nginx include files. <<name>> is a blank that `authsvc.nginx.render` fills."""
+
+from __future__ import annotations
+
+UNAVAILABLE = '{"title":"Service Unavailable","status":503,"detail":"access cannot be decided right now"}'
+MADE_BY = "# Made by authsvc from its list of identity headers. Do not edit: make it again when that changes.\n"
+
+_HTTP = r"""# Include once, inside http { }.
+
+upstream authsvc_service {
+    server <<upstream>>;
+    keepalive 64;
+    keepalive_timeout 30s;  # shorter than authsvc's own, so that it is always nginx who hangs up
+}
+
+# 1 for a path that nginx and the API could read in two ways. authsvc refuses these by itself;
+# to turn them away before anything is asked, write this inside server { }:
+#     if ($authsvc_ambiguous_uri) { return 400; }
+map $request_uri $authsvc_ambiguous_uri {
+    default 0;
+    # an escaped / \ . % ; ? # or control character; or ; \ # or // as they are
+    "~*^[^?]*(%2f|%5c|%2e|%25|%3b|%3f|%23|%[01][0-9a-f]|%7f|[;\\\\#]|//)" 1;
+    # a segment that is . or ..
+    "~^[^?]*/\.\.?(/|\?|$)" 1;
+    # anything outside printable ASCII
+    "~^[^?]*[^\x21-\x7e]" 1;
+}
+
+# The path that is being served, safe to stand in a header. `volatile`: it changes with each internal redirect.
+map $authsvc_served $authsvc_served_path {
+    volatile;
+    default $authsvc_served;
+    "~[\x00-\x1f\x7f]" unsafe;
+}
+"""
+
+_SERVER = """# Include once in each server { } that has protected locations.
+
+# The question to authsvc. `internal`: a client that asks for it gets 404.
+location = /_authsvc {
+    internal;
+    proxy_pass http://authsvc_service/auth;
+
+    # Keep the connection. Without these lines every question opens a new one.
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+
+    # Nothing of the client's goes in except what is listed here.
+    proxy_pass_request_headers off;
+    proxy_pass_request_body off;
+    proxy_set_header Content-Length "";
+    proxy_set_header Host authsvc;
+    proxy_set_header Authorization $http_authorization;
+    proxy_set_header X-API-Key $http_x_api_key;
+    proxy_set_header X-Original-Method $request_method;
+    # Raw. Never $uri: it is decoded, and a client could write header lines of its own with it.
+    proxy_set_header X-Original-URI $request_uri;
+    # What nginx serves in its place after an internal redirect (rewrite ... last, try_files, error_page):
+    # authsvc judges both. Decoded, so a value with control characters is replaced before it gets here.
+    proxy_set_header X-Served-Path $authsvc_served_path;
+    # Behind another proxy, set up the real_ip module first.
+    proxy_set_header X-Real-IP $remote_addr;
+    proxy_set_header X-Request-ID $request_id;
+
+    # A slow answer is worse than a quick 503.
+    proxy_connect_timeout 500ms;
+    proxy_send_timeout 1s;
+    proxy_read_timeout 2500ms;  # a key that was just rotated in is fetched first, within 2 s
+    proxy_next_upstream error timeout;
+    proxy_next_upstream_tries 2;
+    proxy_next_upstream_timeout 3s;
+
+    # Room for the identity headers; the nginx default of 4k or 8k may be too small.
+    proxy_buffer_size 16k;
+    proxy_buffers 4 16k;
+
+    # Shut out settings of your server that would change the answer: a cache would hand one
+    # caller's identity to another, and `error_page 502 =200 ...` would open the door.
+    proxy_cache off;
+    error_page 599 = @authsvc_500;
+}
+
+# The answers. Each is JSON: what authsvc wrote in X-Auth-Error, or a plain one if it wrote nothing.
+location @authsvc_401 {
+    types { }
+    default_type application/problem+json;
+    add_header Cache-Control no-store always;
+    # nginx copies WWW-Authenticate to a 401 by itself: adding it here would double it.
+    if ($authsvc_error = "") { set $authsvc_error '{"title":"Unauthorized"}'; }
+    return 401 $authsvc_error;
+}
+
+# Through nginx authsvc can only say 401 or 403; X-Auth-Status is what the client should see.
+location @authsvc_403 {
+    types { }
+    default_type application/problem+json;
+    add_header Cache-Control no-store always;
+    add_header WWW-Authenticate $authsvc_challenge always;
+    add_header Retry-After $authsvc_retry_after always;
+    add_header RateLimit $authsvc_ratelimit always;
+    add_header RateLimit-Policy $authsvc_ratelimit_policy always;
+    if ($authsvc_error = "") { set $authsvc_error '{"title":"Refused"}'; }
+    if ($authsvc_status = 429) { return 429 $authsvc_error; }
+    if ($authsvc_status = 503) { return 503 $authsvc_error; }
+    return 403 $authsvc_error;
+}
+
+# No usable answer: authsvc is down, too slow, or said something it never says.
+location @authsvc_500 {
+    types { }
+    default_type application/problem+json;
+    add_header Cache-Control no-store always;
+    add_header Retry-After 5 always;
+    # authsvc said yes, or was never asked: then the trouble is nginx's own. After a second try the status
+    # is a list, such as "502, 200"; the last one counts.
+    if ($authsvc_upstream_status ~ "(^|[ ,:])2[0-9][0-9]$|^$") {
+        add_header Cache-Control no-store always;
+        return 500 '{"title":"Internal Server Error"}';
+    }
+    return 503 '<<unavailable>>';
+}
+"""
+
+_LOCATION_NOTES = """\
+# Only for proxy_pass: grpc_pass, fastcgi_pass and uwsgi_pass would still hand on what the client sent.
+#
+# What nginx does that may surprise you:
+# - proxy_set_header, add_header and error_page lines of your server { } no longer reach a location that
+#   includes this file. Write those you need again, beside the include. That goes for Host too: this file
+#   leaves it alone, so that a line of yours never makes a second one. Usually: proxy_set_header Host $host;
+# - `return` and `rewrite` in the location run before the question is asked: such answers are public.
+# - `rewrite ... break` belongs below this include: above it, rules must fit the rewritten path too.
+# - a location within this one that has a proxy_set_header of its own must include this file again, else the
+#   API gets the client's headers there.
+# - a regex location ( ~ \\.json$ ) beside this one takes requests away from it, unasked.
+# - a `rewrite` in server { } rewrites the question too, and the page it finds is a YES: never have one.
+# - `satisfy any` lets an allow list overrule authsvc.
+# - underscores_in_headers must stay off: X_User_Id would reach the API as X-User-Id.
+"""
+
+_TO_THE_API = """
+# To the API. An empty value removes the header, so none of these can come from the client.
+<<pass_on>>
+proxy_set_header X-Request-ID $request_id;
+# authsvc judged the method nginx saw; the API must not obey another one.
+proxy_set_header X-HTTP-Method-Override "";
+proxy_set_header X-HTTP-Method "";
+proxy_set_header X-Method-Override "";
+# The same for paths: some frameworks route by these.
+proxy_set_header X-Original-URL "";
+proxy_set_header X-Original-URI "";
+proxy_set_header X-Rewrite-URL "";
+proxy_set_header X-Forwarded-Prefix "";
+
+# To the client.
+add_header RateLimit $authsvc_ratelimit always;
+add_header RateLimit-Policy $authsvc_ratelimit_policy always;
+"""
+
+_LOCATION = f"""# Include in each location that authsvc protects, beside its proxy_pass.
+#
+{_LOCATION_NOTES}
+set $authsvc_served $uri;
+auth_request /_authsvc;
+# What it answered. $authsvc_reason is good to have in your log_format.
+<<ask>>
+
+# Leave proxy_intercept_errors off, and the 401 and 403 of your API stay as they are.
+error_page 401 = @authsvc_401;
+error_page 403 = @authsvc_403;
+error_page 500 = @authsvc_500;
+{_TO_THE_API}"""
+
+_STRIP = """# Include in every location that authsvc does NOT protect, beside its proxy_pass.
+# It removes the identity headers a client made up, so that the API can trust them everywhere.
+# In server { } it works only for locations without a proxy_set_header of their own.
+
+<<strip>>
+"""
+
+_PROOF = f"""\
+# Optional belt. nginx takes any 2xx for a yes, also from a wrong program on authsvc's port. This file asks
+# for authsvc's own mark. nginx can look at it only one step later, so it takes a second location:
+#     location /api/ {{ include authsvc-location.conf; try_files /.authsvc/none @api; }}
+#     location @api  {{ include authsvc-proof.conf; proxy_pass http://your_api; }}
+
+if ($authsvc_status != 200) {{
+    add_header Cache-Control no-store always;
+    add_header Retry-After 5 always;
+    return 503 '<<unavailable>>';
+}}
+types {{ }}
+default_type application/problem+json;
+{_TO_THE_API}"""
+
+_OPENRESTY = f"""# Include INSTEAD of authsvc-location.conf, in nginx with the Lua module (OpenResty).
+# It takes over the status directly, and lets nothing pass but a 200 that carries X-Auth-Status: 200.
+# Lua cannot ask for HTTP/2 clients (ngx.location.capture refuses): they get 500. Use the other file then.
+#
+{_LOCATION_NOTES}
+<<forget>>
+set $authsvc_served $uri;
+
+access_by_lua_block {{
+    local identity = {{
+        <<lua_identity>>
+    }}
+    local verdict = {{
+        <<lua_verdict>>
+    }}
+
+    local function answer_headers(answer)
+        local said = {{}}
+        for name, value in pairs(answer.header) do
+            if type(value) == "table" then value = table.concat(value, ", ") end
+            said[name:lower()] = value
+        end
+        return said
+    end
+
+    local function status_for_client(answer, said)
+        local status, meant = answer.status, said["x-auth-status"]
+        if status == 200 and meant == "200" then return 200 end
+        if status == 401 or status == 429 then return status end
+        if status ~= 403 then return 503 end
+        if meant == "429" or meant == "503" then return tonumber(meant) end
+        return 403
+    end
+
+    local function refuse(status, said)
+        ngx.status = status
+        ngx.header["Content-Type"] = "application/problem+json"
+        ngx.header["Cache-Control"] = "no-store"
+        ngx.header["WWW-Authenticate"] = said["www-authenticate"]
+        ngx.header["Retry-After"] = said["retry-after"] or (status == 503 and "5" or nil)
+        local plain = status == 503 and '<<unavailable>>' or '{{"title":"Refused"}}'
+        ngx.print(said["x-auth-error"] or plain)
+        return ngx.exit(ngx.HTTP_OK)
+    end
+
+    local _ = ngx.var.request_id  -- read before it is copied, or the question would get an id of its own
+    local answer = ngx.location.capture("/_authsvc", {{ method = ngx.HTTP_GET, copy_all_vars = true }})
+    local said = answer_headers(answer)
+    local status = status_for_client(answer, said)
+    for name, variable in pairs(verdict) do ngx.var[variable] = said[name] or "" end
+    ngx.var.authsvc_upstream_status = answer.status
+    if status ~= 200 then return refuse(status, said) end
+    for name, variable in pairs(identity) do ngx.var[variable] = said[name] or "" end
+}}
+
+# For what is not authsvc's: a `deny` line of yours, trouble of nginx or of Lua.
+error_page 401 = @authsvc_401;
+error_page 403 = @authsvc_403;
+error_page 500 = @authsvc_500;
+{_TO_THE_API}"""
+
+TEMPLATES = {
+    "authsvc-http.conf": _HTTP,
+    "authsvc-server.conf": _SERVER,
+    "authsvc-location.conf": _LOCATION,
+    "authsvc-strip.conf": _STRIP,
+    "authsvc-proof.conf": _PROOF,
+    "authsvc-openresty.conf": _OPENRESTY,
+}
