@@ -17,7 +17,7 @@ ADAPTERS = {name: tree for name, tree in FILES.items() if name.startswith("adapt
 # What core/ may use of the standard library: nothing in it reads a clock, a file, a socket or an environment.
 PURE = {
     "__future__", "ast", "base64", "binascii", "collections", "dataclasses", "enum", "functools", "hashlib", "hmac",
-    "itertools", "json", "math", "re", "string", "typing", "unicodedata",
+    "ipaddress", "itertools", "json", "math", "re", "string", "typing", "unicodedata",
 }  # fmt: skip
 SIGNATURE_LIBRARIES = {"jose", "cryptography"}
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from authsvc.adapters.fetch import LOOPBACK
+from authsvc.adapters.fetch import LOOPBACK, shown
 from authsvc.adapters.schema import ConfigShape, ProviderShape
 from authsvc.adapters.yamlfile import Mistake, Path
 from authsvc.core import ratelimit, rbac
@@ -19,13 +19,13 @@ _RULES: Path = ("authorization", "rbac", "rules")
 _TIERS: Path = ("rate_limit", "tiers")
 _TENANT = re.compile(r"\{tenant[-_]?id\}")
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
-_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+_HEADER_NAME = re.compile(r"(?=.{1,64}\Z)[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*")
 # Names that mean something to HTTP, to nginx or to authsvc itself (RFC 9110 section 7.6.1).
 _RESERVED = re.compile(
     r"connection|keep-alive|te|trailer|transfer-encoding|upgrade|content-.*|host|date|server|expect|age|vary|via"
     r"|authorization|cookie|set-cookie|www-authenticate|proxy-.*|retry-after|ratelimit.*|location|cache-control"
     r"|expires|x-auth-.*|x-accel-.*|x-original-.*|x-forwarded-.*|forwarded|x-real-ip|x-request-id|x-api-key"
-    r"|x-user-id|x-user-issuer"
+    r"|x-user-id|x-user-issuer|x-served-path|x-(http-)?method(-override)?|x-rewrite-url|range|if-.*|accept.*"
 )
 
 
@@ -85,12 +85,13 @@ def _url(url: str, given: ProviderShape, at: Path) -> Iterator[Mistake]:
     except ValueError:
         parts, host = urlsplit(""), None
     if not host or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
-        yield Mistake(at, f"{url!r} is no URL: write it as https://host/path")
-    elif parts.query and at[-1] == "issuer" or parts.fragment or parts.username is not None:
-        yield Mistake(at, f"{url!r} has a user, query or fragment: remove it")
+        yield Mistake(at, f"{shown(url)!r} is no URL: write it as https://host/path")
+    elif parts.query and at[-1] == "issuer" or parts.fragment or "@" in parts.netloc or "\\" in url:
+        yield Mistake(at, f"{shown(url)!r} has a user, query or fragment: remove it")
     elif parts.scheme == "http" and not (given.allow_insecure_http and host in LOOPBACK):
         yield Mistake(
-            at, f"{url!r} is not https: use https (http only on a loopback address with allow_insecure_http: true)"
+            at,
+            f"{shown(url)!r} is not https: use https (http only on loopback with allow_insecure_http: true)",
         )
 
 

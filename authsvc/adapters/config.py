@@ -150,7 +150,8 @@ def _secret(shaped: ConfigShape, environ: Mapping[str, str]) -> tuple[bytes | No
         try:
             text = FilePath(cache.secret_file).read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError):
-            return None, [f"cache.secret_file {cache.secret_file} cannot be read: {_UNSHARED}"]
+            named = cache.secret_file.startswith(("/", "./", "../"))  # else it may be the secret itself
+            return None, [f"cache.secret_file {cache.secret_file if named else ''} cannot be read: {_UNSHARED}"]
     if not cache.memcached:
         return None, []
     if len(text) < 32:
@@ -173,4 +174,6 @@ def _notes(shaped: ConfigShape) -> list[str]:
         notes.append("a path that no rule governs is refused (default: deny)")
     else:
         notes.append("a path that no rule governs needs a valid identity (default: authenticated)")
+        if any(rule.allowed_roles for rule in rbac.rules):
+            notes.append("paths are case-sensitive: if your API's are not, /API/Admin is no rule's; set default: deny")
     return notes

@@ -7,6 +7,7 @@ Rules: a total deadline by the clock, a size cap, no redirects, verified TLS, no
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -36,12 +37,12 @@ def fetch_json(url: str, *, ca_file: str | None, allow_http: bool, deadline_s: f
         body = _download(url, ca_file, deadline_s)
     except (requests.RequestException, OSError, AttributeError, ValueError) as problem:
         # AttributeError: urllib3's file object loses its socket when the deadline closes it under a read
-        raise FetchFailed(f"{url}: {_plain(problem)}") from None
+        raise FetchFailed(f"{shown(url)}: {_plain(problem)}") from None
     try:
         return strict.json_object(body)
     except ValueError as problem:
         kind = str(problem) if type(problem) is ValueError else "not JSON"
-        raise FetchFailed(f"{url}: the answer is no usable JSON document ({kind})") from None
+        raise FetchFailed(f"{shown(url)}: the answer is no usable JSON document ({kind})") from None
 
 
 def check_url(url: str, allow_http: bool) -> None:
@@ -49,11 +50,19 @@ def check_url(url: str, allow_http: bool) -> None:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise FetchFailed(f"{url}: this is no URL") from None
+        raise FetchFailed(f"{shown(url)}: this is no URL") from None
+    if "\\" in url or "@" in parts.netloc:  # where two readers of a URL may see two hosts
+        raise FetchFailed(f"{shown(url)}: a URL with a user or a backslash is not fetched")
     if parts.scheme == "https" and parts.hostname:
         return
     if not (allow_http and parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise FetchFailed(f"{url}: only https is fetched (http only on loopback with allow_insecure_http)")
+        raise FetchFailed(f"{shown(url)}: only https is fetched (http only on loopback with allow_insecure_http)")
+
+
+def shown(url: str) -> str:
+    """A URL as it may be shown: short, and without user, password and query."""
+    plain = re.sub(r"//[^/]*@", "//***@", re.sub(r"\?.*", "?...", url))
+    return plain if len(plain) <= 200 else plain[:197] + "..."
 
 
 class _Deadline:
@@ -76,7 +85,7 @@ class _Deadline:
         self.passed = True
         for connection in self.connections:
             sock = connection.sock or connection.held
-            with contextlib.suppress(OSError):  # it may be closed already
+            with contextlib.suppress(OSError, AttributeError):  # it may be closed already, or not open yet
                 sock.shutdown(socket.SHUT_RDWR)  # unlike close, this wakes a thread that reads
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from authsvc.adapters.fetch import DEADLINE_S, FetchFailed, check_url, fetch_json
+from authsvc.adapters.fetch import DEADLINE_S, FetchFailed, check_url, fetch_json, shown
 from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import StoreDown
 from authsvc.core import jwks
@@ -88,10 +88,14 @@ class Keyring:
         """One forced download for a token whose key is unknown; `None` where nothing newer could be had."""
         ring = self._rings[provider]
         before = ring.keys
-        with ring.lock:  # callers at the same time wait for the one download and share its result
-            if ring.keys is before:
-                self._force(ring, now)
-            return self.current(provider, now) if ring.keys is not before else None
+        # callers at the same time wait for the one download and share its result, but not for ever
+        if ring.lock.acquire(timeout=DEADLINE_S):
+            try:
+                if ring.keys is before:
+                    self._force(ring, now)
+            finally:
+                ring.lock.release()
+        return self.current(provider, now) if ring.keys is not before else None
 
     def status(self) -> dict[str, str]:
         """Per provider an empty string where there are keys, else why not."""
@@ -108,9 +112,15 @@ class Keyring:
         ring.forced_at = self._claim(ring, "forced", now, int(self._times.cooldown_s))
         if ring.forced_at == now:
             self._report(ring.provider.name, "forced")
-            self._fetch(ring)
+            self._fetch_within_deadline(ring)
         elif not self._adopt(ring) and now - ring.forced_at < WAIT_FOR_PEER_S:
             self._await_peer(ring)
+
+    def _fetch_within_deadline(self, ring: _Ring) -> None:
+        """In a thread of its own: a resolver or a connection that hangs must not hold the call that waits."""
+        fetching = threading.Thread(target=self._fetch, args=(ring,), name="authsvc-forced", daemon=True)
+        fetching.start()
+        fetching.join(DEADLINE_S)
 
     def _claim(self, ring: _Ring, what: str, now: float, ttl_s: int) -> float:
         """When the fleet last began this; without a fleet, or without memcached, it is ours."""
@@ -132,13 +142,16 @@ class Keyring:
 
     def _adopt(self, ring: _Ring) -> bool:
         """Take the fleet's copy where it is newer than ours."""
-        copy = self._shared.load(ring.provider, self._clock()) if self._shared else None
-        if copy is None or (ring.keys is not None and copy.fetched_at <= ring.keys.fetched_at):
+        known = ring.keys.fetched_at if ring.keys else float("-inf")
+        copy = self._shared.load(ring.provider, self._clock(), newer_than=known) if self._shared else None
+        if copy is None:
             return False
         self._keep(ring, copy)
         return True
 
     def _keep(self, ring: _Ring, new: jwks.KeySet) -> None:
+        if ring.keys is not None and new.fetched_at < ring.keys.fetched_at:
+            return  # a download that was given up came in late
         ring.keys = jwks.merge(ring.keys, new, self._times.cache_ttl_s)
         ring.error = ""
         ring.next_at = new.fetched_at + self._times.refresh_interval_s * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
@@ -208,7 +221,7 @@ def download(provider: Provider, now: float) -> jwks.KeySet:
     try:
         return jwks.admit(document, provider.algorithms, now)
     except ValueError as problem:
-        raise FetchFailed(f"{uri}: {problem}") from None
+        raise FetchFailed(f"{shown(uri)}: {problem}") from None
 
 
 def _get(provider: Provider, url: str, deadline_s: float) -> dict[str, Any]:
@@ -220,9 +233,10 @@ def _discover(provider: Provider) -> str:
     url = provider.issuer.rstrip("/") + "/.well-known/openid-configuration"
     document = _get(provider, url, DEADLINE_S)
     if document.get("issuer") != provider.issuer:
-        raise FetchFailed(f"{url}: its issuer is {document.get('issuer')!r}, the config says {provider.issuer!r}")
+        theirs = repr(document.get("issuer"))[:200]
+        raise FetchFailed(f"{shown(url)}: its issuer is {theirs}, the config says {provider.issuer!r}")
     uri = document.get("jwks_uri")
     if not isinstance(uri, str):
-        raise FetchFailed(f"{url}: it names no jwks_uri")
+        raise FetchFailed(f"{shown(url)}: it names no jwks_uri")
     check_url(uri, provider.allow_insecure_http)
     return uri

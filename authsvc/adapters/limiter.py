@@ -24,7 +24,7 @@ class Limiter:
         self._store, self._on_error, self._report = store, on_error, report
         self._local = MemoryStore()
         self._previous: dict[str, int] = {}
-        self._waiting: dict[tuple[str, str], tuple[float, Quota]] = {}
+        self._waiting: dict[tuple[str, int], tuple[float, Quota]] = {}  # not the caller's name, which may be long
         self._lock = threading.Lock()
 
     def spend(self, tier: Tier, counted: str, now: float) -> Quota | None:
@@ -68,7 +68,7 @@ class Limiter:
         return known
 
     def _still_waiting(self, tier: Tier, counted: str, now: float) -> Quota | None:
-        until, quota = self._waiting.get((tier.name, counted), (0.0, None))
+        until, quota = self._waiting.get((tier.name, hash(counted)), (0.0, None))
         if quota is None or now >= until:
             return None
         return Quota(quota.policy, quota.limit, quota.window_s, 0, max(int(until - now) + 1, 1), refused=True)
@@ -77,4 +77,4 @@ class Limiter:
         with self._lock:
             if len(self._waiting) >= MAX_REMEMBERED:
                 self._waiting.clear()
-            self._waiting[(tier.name, counted)] = (now + quota.reset_s, quota)
+            self._waiting[(tier.name, hash(counted))] = (now + quota.reset_s, quota)

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from authsvc.adapters import stopgap
 from authsvc.adapters.yamlfile import Mistake, Path
 
-_SECRET: Path = ("cache", "secret")  # whose value is never shown
+_CACHE: Path = ("cache",)  # nothing that stands here is ever shown: it may be the secret, wrongly written
 _TEXT = {"type": "string", "minLength": 1}
 _ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
@@ -189,9 +189,11 @@ def _mistake(error: dict[str, Any]) -> Mistake:
     path, kind, value = _path(error), error["type"], error["input"]
     if kind == "missing":
         return Mistake(path, "is missing: add it")
+    if kind == "extra_forbidden" and path[:1] == _CACHE:
+        return Mistake(_CACHE, f"holds what is no setting: known here are {', '.join(_settings_at(_CACHE))}")
     if kind == "extra_forbidden":
         return Mistake(path, f"is no setting{_did_you_mean(path)}")
-    shown = "this" if path == _SECRET else _short(value)
+    shown = "this" if path[:1] == _CACHE else _short(value)
     return Mistake(path, f"{shown} does not fit: {_wanted(error)}")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from pymemcache.client.base import PooledClient
+from pymemcache.exceptions import MemcacheClientError, MemcacheServerError, MemcacheUnexpectedCloseError
 
 TIMEOUT_S = 0.2  # a loopback round trip takes 0.2 ms; a thousand times that is an outage
 RETRY_AFTER_S = 1.0
@@ -138,8 +139,15 @@ class _Server:
         try:
             return act(self._client)
         except Exception as problem:  # noqa: BLE001 - pymemcache raises OS errors and a family of its own
-            self._open_until = self._clock() + RETRY_AFTER_S
+            if not _refused_only_this(problem):
+                self._open_until = self._clock() + RETRY_AFTER_S
             raise StoreDown(f"memcached at {self._address}: {type(problem).__name__}") from problem
+
+
+def _refused_only_this(problem: Exception) -> bool:
+    """Whether the server is well and objected to one request, such as a value too large or a counter that is none."""
+    replied = isinstance(problem, MemcacheClientError | MemcacheServerError)
+    return replied and not isinstance(problem, MemcacheUnexpectedCloseError)
 
 
 def _target(address: str) -> str | tuple[str, int]:

@@ -16,6 +16,7 @@ from authsvc.core import signature
 
 MAX_KEYS = 100
 MAX_KID = 256
+MAX_CANDIDATES = 4  # keys that share a kid; each one tried costs a signature check
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
@@ -53,7 +54,7 @@ class KeySet:
         Without a kid only where exactly one key fits: guessing among several would hide a misconfigured issuer.
         """
         fitting = [key.verifiers[alg] for key in self.keys if alg in key.verifiers and kid in (None, key.kid)]
-        return fitting if kid is not None or len(fitting) == 1 else []
+        return fitting[:MAX_CANDIDATES] if kid is not None or len(fitting) == 1 else []
 
 
 def admit(document: Mapping[str, Any], algorithms: Iterable[str], now: float) -> KeySet:
@@ -78,12 +79,12 @@ def admit(document: Mapping[str, Any], algorithms: Iterable[str], now: float) ->
 
 
 def merge(old: KeySet | None, new: KeySet, retain_s: float) -> KeySet:
-    """The new set, and those of the old that were listed less than `retain_s` seconds before it."""
+    """The new set, and those of the old that were listed less than `retain_s` seconds before it; 100 in all."""
     if old is None:
         return new
     listed = {key.digest for key in new.keys}
     kept = [k for k in old.keys if k.digest not in listed and new.fetched_at - k.listed_at < retain_s]
-    return replace(new, keys=new.keys + tuple(kept))
+    return replace(new, keys=(new.keys + tuple(kept))[:MAX_KEYS])
 
 
 def expire(keys: KeySet, now: float, retain_s: float) -> KeySet:

@@ -206,7 +206,7 @@ def identity(token: Token, provider: Provider) -> Identity:
 def _roles(value: Any, claim: str) -> tuple[str, ...]:
     """A list of roles, or one role; a string of scopes is split at its spaces (RFC 6749 section 3.3)."""
     if isinstance(value, str):
-        return tuple(value.split()) if claim in _SCOPE_CLAIMS else (value,) if value else ()
+        return tuple(filter(None, value.split(" "))) if claim in _SCOPE_CLAIMS else (value,) if value else ()
     if isinstance(value, list):
         return tuple(role for role in value if isinstance(role, str) and role)
     return ()

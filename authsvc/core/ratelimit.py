@@ -7,6 +7,7 @@ first and is decided on the value that the atomic count returned, so callers at 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -87,10 +88,20 @@ def _as_text(value: Any) -> str | None:
 def subject(limits: Limits, identity: Identity | None, client_ip: str | None) -> str:
     """Whom a call counts for. Two providers' equal subjects are two; so are a user and an address."""
     if identity is None:
-        return f"ip\0{client_ip or ''}"
-    value = claim_at(identity.claims, limits.claim)
-    named = value if isinstance(value, str) and value else identity.user_id
-    return f"id\0{identity.provider}\0{named}"
+        return f"ip\0{_network(client_ip or '')}"
+    value = _as_text(claim_at(identity.claims, limits.claim))
+    if not value:  # kept apart: a user must not share a counter with a tenant of the same name
+        return f"user\0{identity.provider}\0{identity.user_id}"
+    return f"claim\0{identity.provider}\0{value}"
+
+
+def _network(address: str) -> str:
+    """An IPv6 caller owns at least a /64: one limit for all of it."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""  # not what nginx sends: all of them share one limit
+    return str(parsed) if parsed.version == 4 else str(ipaddress.ip_network((parsed.packed, 64), strict=False))
 
 
 def window(tier: Tier, counted: str, now: float) -> Window:

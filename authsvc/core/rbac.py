@@ -48,6 +48,8 @@ def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None) 
     """
     if not path.startswith("/"):
         raise ValueError("a path starts with /")
+    if path.endswith("/*/") or "//" in path:
+        raise ValueError("a path has no empty segment, and nothing after a final /*")
     below = path.endswith("/*")
     segments = tuple(part for part in path.removesuffix("/*").rstrip("/").split("/")[1:])
     for part in segments:

@@ -383,3 +383,20 @@ authorization:
     said = "\n".join(mistakes(text))
     for part in ("audience: is missing", "did you mean audience?", "is not https", "can never match", "7 does not fit"):
         assert part in said
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "cache: {SECRET}",
+        "cache: {{{SECRET}: 1}}",
+        "cache: {{secret: 12345}}",
+        "cache: {{memcached: [{{a: {SECRET}}}]}}",
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_shown(written: str) -> None:
+    secret = "SuperSecretSuperSecretSuperSecret"
+    said = "\n".join(mistakes(written.format(SECRET=secret)))
+    assert said
+    assert secret not in said
+    assert "12345" not in said

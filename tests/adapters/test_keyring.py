@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from authsvc.adapters import config
 from authsvc.adapters.keyring import Keyring, KeyTimes
 from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import MemcachedStore, MemoryStore, Store
@@ -23,6 +25,7 @@ from authsvc.core.rbac import Policy
 from authsvc.core.signature import ALGORITHMS
 from authsvc.demo.issuer import Issuer
 from authsvc.demo.processes import free_port
+from authsvc.service import Service
 from helpers import Clock, CountingStore, in_threads
 
 TIMES = KeyTimes(cache_ttl_s=3600, refresh_interval_s=300, cooldown_s=30, max_stale_s=86400)
@@ -38,9 +41,11 @@ class CountedIssuer(Issuer):
         self.asked: list[str] = []
         self.discovery: dict[str, Any] = {}
         self.key_set: dict[str, Any] | None = None
+        self.hang_s = 0.0
 
     def respond(self, path: str) -> tuple[int, dict[str, Any]]:
         self.asked.append(path)
+        time.sleep(self.hang_s)
         status, document = super().respond(path)
         if status == 200 and path == "/keys" and self.key_set is not None:
             return 200, self.key_set
@@ -601,3 +606,46 @@ def test_no_private_member_of_a_key_is_ever_shared(issuer: CountedIssuer, clock:
     ((_, entry),) = store.places.items()
     assert b"secret-looking" not in entry
     assert SECRET not in entry
+
+
+@pytest.mark.parametrize("planted", [b"x", b"nan", b"inf", b"0", b"1", b"99999999999"])
+def test_a_planted_marker_cannot_forbid_a_download(
+    make: MakeRing, issuer: CountedIssuer, clock: Clock, planted: bytes
+) -> None:
+    """Whoever can write to memcached may delay the fleet for a while, but not keep a withdrawn key alive."""
+    store = MemoryStore()
+    ring = make(share(store))
+    before = issuer.fetches
+    for what in ("forced", "lease"):
+        place = f"{SharedKeys._place(provider_of(issuer))}:{what}"
+        store.set(place, planted, 10**6)
+    clock.pass_(400)
+    assert ring.refresh("demo", clock()) is not None
+    assert issuer.fetches == before + 1
+
+
+def test_a_provider_that_hangs_holds_nobody_longer_than_the_deadline(
+    make: MakeRing, issuer: CountedIssuer, clock: Clock
+) -> None:
+    ring = make()
+    issuer.hang_s = 4.0
+    started = time.monotonic()
+    in_threads(4, lambda _: ring.refresh("demo", clock()))
+    assert time.monotonic() - started < 3.5
+    assert len(issuer.asked) == 1
+
+
+def test_without_a_secret_nothing_is_written_to_memcached(issuer: CountedIssuer) -> None:
+    store = CountingStore(MemoryStore())
+    store.shared = True
+    settings = config.parse(
+        f"authentication: {{oidc: {{providers: [{{name: demo, issuer: '{issuer.url}', audience: '{AUDIENCE}',"
+        " allow_insecure_http: true}]}}\ncache: {memcached: '127.0.0.1:1'}\n",
+        "f",
+        {},
+    )
+    service = Service(settings, store=store, lines=io.StringIO())
+    service.keyring.start()
+    service.keyring.stop()
+    assert service.ready() == {"demo": ""}
+    assert store.calls == []

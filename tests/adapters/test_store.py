@@ -331,3 +331,13 @@ def test_a_forked_child_uses_a_socket_of_its_own(server: Memcached) -> None:
     assert status == 0
     assert counted == list(range(2, 302))
     assert memcached_stat(server.port, "total_connections") - before >= 2  # the child's, and this question's
+
+
+def test_a_refused_request_is_told_and_leaves_the_server_in_use(memcached: Memcached) -> None:
+    store = MemcachedStore([f"127.0.0.1:{memcached.port}"])
+    store.set("word", b"not a number", 60)
+    with pytest.raises(StoreDown):
+        store.incr("word", 60)
+    with pytest.raises(StoreDown):
+        store.set("large", b"x" * 2_000_000, 60)
+    assert store.incr("fine", 60) == 1

@@ -1,5 +1,7 @@
 """The whole way of a call: rule, identity, admission, quota, decision."""
 
+from dataclasses import replace
+
 import pytest
 from test_paths import AMBIGUOUS
 
@@ -64,6 +66,25 @@ LEFT = Quota("free", 10, 60, 9, 60)
 def test_a_call_is_decided_by_rule_and_roles(method, target, roles, expected):
     bearer = None if roles is None else token(roles=roles)
     assert decide(gate(rules=RULES), call(bearer, method, target)).reason is expected
+
+
+@pytest.mark.parametrize(
+    ("target", "served", "roles", "expected"),
+    [
+        ("/orders", "/orders/", ["reader"], Reason.ALLOWED),
+        ("/alias/x", "/admin/x", ["reader"], Reason.ROLE_REQUIRED),
+        ("/alias/x", "/admin/x", ["admin"], Reason.ALLOWED),
+        ("/admin/x", "/public/x", ["reader"], Reason.ROLE_REQUIRED),
+        ("/public/x", "/admin/x", None, Reason.NO_CREDENTIALS),
+        ("/public/x", "/public/y", None, Reason.PUBLIC),
+        ("/public/x", "/public/../admin", None, Reason.AMBIGUOUS_PATH),
+        ("/public/x", "", None, Reason.AMBIGUOUS_PATH),
+    ],
+)
+def test_where_nginx_serves_another_path_both_must_be_allowed(target, served, roles, expected):
+    bearer = None if roles is None else token(roles=roles)
+    request = replace(call(bearer, "GET", target), served=served)
+    assert decide(gate(rules=RULES), request).reason is expected
 
 
 @pytest.mark.parametrize("target", AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
@@ -219,7 +240,7 @@ def test_an_allowed_call_is_counted_once():
     counters = FakeCounters(LEFT)
     decision = decide(gate(limits=LIMITS, counters=counters), call(token()))
     assert (decision.reason, decision.quota) == (Reason.ALLOWED, LEFT)
-    assert counters.spent == [("free", "id\0main\0u-1")]
+    assert counters.spent == [("free", "claim\0main\0u-1")]
 
 
 def test_a_call_over_the_limit_is_refused_with_its_wait():

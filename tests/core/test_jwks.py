@@ -153,3 +153,8 @@ def test_a_loaded_set_is_admitted_afresh_for_the_algorithms_of_now():
     data = json.loads(jwks.dump(listed(one_key(0))))
     with pytest.raises(ValueError, match="no usable key"):
         jwks.load(data, ["ES256"])
+
+
+def test_at_most_four_keys_of_one_kid_are_tried():
+    same = jwks.admit({"keys": [jwk(key("ES256", "same", n)) for n in range(6)]}, {"ES256"}, NOW)
+    assert len(same.candidates("same", "ES256")) == 4

@@ -130,3 +130,41 @@ def test_the_longest_target_is_read_and_one_more_byte_is_not():
     assert paths.canonical("/" + "a" * (paths.MAX_TARGET - 1))
     with pytest.raises(Refused):
         paths.canonical("/" + "a" * paths.MAX_TARGET)
+
+
+@pytest.mark.parametrize(
+    ("sent", "path"),
+    [("/api/x", "/api/x"), ("/api/x/", "/api/x"), ("/", "/"), ("/caf\xc3\xa9", "/café"), ("/a b", "/a b")],
+)
+def test_the_served_path_is_what_nginx_decoded(sent, path):
+    assert paths.served(sent) == path
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "",
+        "x",
+        "unsafe",
+        "/\xe9",
+        "/\u20ac",
+        "/a//b",
+        "/a/../b",
+        "/a;b",
+        "/a%2fb",
+        "/a\nb",
+        "/a?b",
+        "/a\\b",
+        "/e\xcc\x81",
+    ],
+)
+def test_a_served_path_that_could_be_read_two_ways_is_refused(sent):
+    with pytest.raises(Refused) as refusal:
+        paths.served(sent)
+    assert refusal.value.reason is Reason.AMBIGUOUS_PATH
+
+
+@pytest.mark.parametrize("target", ["/a/%EF%BC%8E%EF%BC%8E/b", "/a%EF%BC%8Fadmin", "/a/%E2%80%A5/b", "/a%EF%BC%85b"])
+def test_a_character_that_looks_like_a_slash_or_a_dot_is_refused(target):
+    with pytest.raises(Refused):
+        paths.canonical(target)

@@ -114,9 +114,30 @@ def test_callers_are_counted_apart():
     assert len(set(counted)) == len(counted)
 
 
-@pytest.mark.parametrize("tenant", [None, "", 7, ["a"], {}])
-def test_where_the_counted_claim_is_no_text_the_user_is_counted(tenant):
+@pytest.mark.parametrize("tenant", [None, "", ["a"], {}])
+def test_where_the_counted_claim_names_nobody_the_user_is_counted(tenant):
     assert ratelimit.subject(Limits(claim=("tenant",)), person({"tenant": tenant}), None).endswith("\0u-1")
+
+
+@pytest.mark.parametrize("tenant", [42, "42"])
+def test_a_number_counts_as_its_text(tenant):
+    claimed = ratelimit.subject(Limits(claim=("tenant",)), person({"tenant": tenant}), None)
+    assert claimed.endswith("\x0042")
+    assert claimed != ratelimit.subject(Limits(claim=("tenant",)), person({}, user_id="42"), None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("not an address", "neither is this", True),
+    ],
+)
+def test_an_ipv6_network_is_one_caller(one, other, same):
+    limits = Limits()
+    assert (ratelimit.subject(limits, None, one) == ratelimit.subject(limits, None, other)) is same
 
 
 @pytest.mark.parametrize("name", ["u-1", "a b\r\nset x", "名", "\ud800", "x" * 500, "\0"])

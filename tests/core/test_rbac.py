@@ -52,8 +52,10 @@ def test_a_pattern_fits_whole_segments(pattern, path, fits):
     [
         ("admin", "starts with /"),
         ("", "starts with /"),
-        ("//admin", "names or a"),
-        ("/a//b", "names or a"),
+        ("//admin", "no empty segment"),
+        ("/admin/*/", "nothing after"),
+        ("//", "no empty segment"),
+        ("/a//b", "no empty segment"),
         ("/a/../b", "names or a"),
         ("/./a", "names or a"),
         ("/a*", "names or a"),
