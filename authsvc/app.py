@@ -26,6 +26,7 @@ class Answers(Protocol):
     def answer(self, request: Request) -> tuple[int, Headers]: ...
     def refuse(self, reason: Reason) -> tuple[int, Headers]: ...
     def ready(self) -> dict[str, str]: ...
+    def health(self) -> dict[str, str]: ...
     @property
     def journal(self) -> Any: ...
 
@@ -107,7 +108,7 @@ def _readyz(service: Answers) -> Sink:
         ready = not any(found.values())
         resp.status = 200 if ready else 503
         providers = {name: problem or "has keys" for name, problem in found.items()}
-        resp.text = json.dumps({"ready": ready, "config": "valid", "providers": providers}) + "\n"
+        resp.text = json.dumps({"ready": ready, **service.health(), "providers": providers}) + "\n"
 
     return sink
 

@@ -36,6 +36,10 @@ map $authsvc_served $authsvc_served_path {
 
 _SERVER = """# Include once in each server { } that has protected locations.
 
+# Without this line in a server, a protected location there answers 500. It must: the question would be asked
+# of your own `location /`, and whatever that answers would count as a yes.
+set $authsvc_server yes;
+
 # The question to authsvc. `internal`: a client that asks for it gets 404.
 location = /_authsvc {
     internal;
@@ -87,7 +91,7 @@ location @authsvc_401 {
     add_header Cache-Control no-store always;
     # nginx copies WWW-Authenticate to a 401 by itself: adding it here would double it.
     if ($authsvc_error = "") { set $authsvc_error '{"title":"Unauthorized"}'; }
-    return 401 $authsvc_error;
+    return 401 "$authsvc_error\\n";
 }
 
 # Through nginx authsvc can only say 401 or 403; X-Auth-Status is what the client should see.
@@ -100,9 +104,9 @@ location @authsvc_403 {
     add_header RateLimit $authsvc_ratelimit always;
     add_header RateLimit-Policy $authsvc_ratelimit_policy always;
     if ($authsvc_error = "") { set $authsvc_error '{"title":"Refused"}'; }
-    if ($authsvc_status = 429) { return 429 $authsvc_error; }
-    if ($authsvc_status = 503) { return 503 $authsvc_error; }
-    return 403 $authsvc_error;
+    if ($authsvc_status = 429) { return 429 "$authsvc_error\\n"; }
+    if ($authsvc_status = 503) { return 503 "$authsvc_error\\n"; }
+    return 403 "$authsvc_error\\n";
 }
 
 # No usable answer: authsvc is down, too slow, or said something it never says.
@@ -115,9 +119,9 @@ location @authsvc_500 {
     # is a list, such as "502, 200"; the last one counts.
     if ($authsvc_upstream_status ~ "(^|[ ,:])2[0-9][0-9]$|^$") {
         add_header Cache-Control no-store always;
-        return 500 '{"title":"Internal Server Error"}';
+        return 500 '{"title":"Internal Server Error"}\\n';
     }
-    return 503 '<<unavailable>>';
+    return 503 '<<unavailable>>\\n';
 }
 """
 
@@ -128,6 +132,8 @@ _LOCATION_NOTES = """\
 # - proxy_set_header, add_header and error_page lines of your server { } no longer reach a location that
 #   includes this file. Write those you need again, beside the include. That goes for Host too: this file
 #   leaves it alone, so that a line of yours never makes a second one. Usually: proxy_set_header Host $host;
+# - never include it in server { }: one proxy_set_header in a location then removes all of these, and clients
+#   set X-User-* themselves.
 # - `return` and `rewrite` in the location run before the question is asked: such answers are public.
 # - `rewrite ... break` belongs below this include: above it, rules must fit the rewritten path too.
 # - a location within this one that has a proxy_set_header of its own must include this file again, else the
@@ -160,6 +166,7 @@ add_header RateLimit-Policy $authsvc_ratelimit_policy always;
 _LOCATION = f"""# Include in each location that authsvc protects, beside its proxy_pass.
 #
 {_LOCATION_NOTES}
+if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
 set $authsvc_served $uri;
 auth_request /_authsvc;
 # What it answered. $authsvc_reason is good to have in your log_format.
@@ -187,7 +194,7 @@ _PROOF = f"""\
 if ($authsvc_status != 200) {{
     add_header Cache-Control no-store always;
     add_header Retry-After 5 always;
-    return 503 '<<unavailable>>';
+    return 503 '<<unavailable>>\\n';
 }}
 types {{ }}
 default_type application/problem+json;
@@ -199,6 +206,7 @@ _OPENRESTY = f"""# Include INSTEAD of authsvc-location.conf, in nginx with the L
 #
 {_LOCATION_NOTES}
 <<forget>>
+if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
 set $authsvc_served $uri;
 
 access_by_lua_block {{
@@ -234,7 +242,7 @@ access_by_lua_block {{
         ngx.header["WWW-Authenticate"] = said["www-authenticate"]
         ngx.header["Retry-After"] = said["retry-after"] or (status == 503 and "5" or nil)
         local plain = status == 503 and '<<unavailable>>' or '{{"title":"Refused"}}'
-        ngx.print(said["x-auth-error"] or plain)
+        ngx.say(said["x-auth-error"] or plain)
         return ngx.exit(ngx.HTTP_OK)
     end
 

@@ -7,11 +7,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from authsvc.adapters.config import ConfigError, load
+from authsvc.adapters.config import ConfigError, Settings, load
 
 KEEPALIVE_S = 75  # longer than nginx keeps its side (60), so that nginx never writes into a closing connection
 
@@ -34,7 +35,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
     def __init__(self, config_file: str, bind: str, workers: int) -> None:
         self._config_file = config_file
-        self._settings = load(config_file)
+        self._settings = _told(load(config_file))
         self._given = {"bind": bind, "workers": workers}
         super().__init__()
 
@@ -48,15 +49,29 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     def reload(self) -> None:
         """SIGHUP: the new config if it is good, else the one that is in force."""
         try:
-            self._settings = load(self._config_file)
+            new = _told(load(self._config_file))
         except ConfigError as mistakes:
-            print(f"{mistakes}\nauthsvc: the config has mistakes; the one in force stays", file=sys.stderr, flush=True)
+            _say(f"{mistakes}\nauthsvc: the config has mistakes; the one in force stays")
+            new = replace(self._settings, outdated=True)
+        if set(new.extract) != set(self._settings.extract):
+            _say("authsvc: the identity headers changed: make the nginx files again (authsvc nginx) and reload nginx")
+        self._settings = new
         super().reload()
 
     def load(self) -> Callable[..., Any]:
         from authsvc.service import start_app  # after PROMETHEUS_MULTIPROC_DIR is set: metrics look at it once
 
         return start_app(self._settings)
+
+
+def _told(settings: Settings) -> Settings:
+    for note in settings.notes:
+        _say(f"authsvc: {note}")
+    return settings
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def serve(config_file: str, bind: str, workers: int) -> None:

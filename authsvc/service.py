@@ -13,13 +13,14 @@ from authsvc.adapters.journal import Journal, Lines
 from authsvc.adapters.keyring import Keyring
 from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.sharedkeys import SharedKeys
-from authsvc.adapters.store import MemcachedStore, MemoryStore, Store
+from authsvc.adapters.store import MemcachedStore, MemoryStore, Store, StoreDown
 from authsvc.app import WsgiApp, build_app
 from authsvc.core.gate import Gate
 from authsvc.core.model import Decision, Reason, Request
 from authsvc.core.response import Headers, render
 
 DEFAULT_CONFIG = "authsvc.yaml"
+SAY_AGAIN_S = 60
 
 
 class Service:
@@ -34,8 +35,9 @@ class Service:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings, self._clock = settings, clock
+        self._said_at = float("-inf")
         self.journal = Journal(settings.sample_allows, lines)
-        store = store or _store(settings)
+        self._store = store = store or _store(settings)
         self.keyring = Keyring(settings.providers, settings.key_times, self._shared(store), self._key_event, clock)
         self.gate = Gate(
             providers={provider.issuer: provider for provider in settings.providers},
@@ -43,7 +45,7 @@ class Service:
             limits=settings.limits,
             extract=settings.extract,
             keys=self.keyring,
-            counters=Limiter(store, settings.on_store_error, self.journal.trouble),
+            counters=Limiter(store, settings.on_store_error, self._store_trouble),
         )
 
     def _shared(self, store: Store) -> SharedKeys | None:
@@ -51,6 +53,15 @@ class Service:
         if not store.shared or self.settings.secret is None:
             return None
         return SharedKeys(store, self.settings.secret, self.settings.key_times.max_stale_s, self._key_event)
+
+    def _store_trouble(self, event: str) -> None:
+        """Counted always, said once a minute: calls go on, so nobody would notice else."""
+        self.journal.trouble(event)
+        now = self._clock()
+        if now - self._said_at >= SAY_AGAIN_S:
+            self._said_at = now
+            how = self.settings.on_store_error
+            print(f"authsvc: memcached does not answer: limits go on as on_store_error: {how}", file=sys.stderr)
 
     def _key_event(self, provider: str, event: str) -> None:
         self.journal.key_event(provider, event)
@@ -81,6 +92,20 @@ class Service:
         """Per provider, an empty string where it has keys, else what is wrong."""
         return self.keyring.status()
 
+    def health(self) -> dict[str, str]:
+        """What is worth knowing and takes nobody out of service: the config's state and the store's."""
+        config_state = "the file has mistakes, an older config is in force" if self.settings.outdated else "valid"
+        return {"config": config_state, "store": self._store_state()}
+
+    def _store_state(self) -> str:
+        if not self.settings.memcached:
+            return "memory"
+        try:
+            self._store.get("authsvc:health")
+        except StoreDown as trouble:
+            return str(trouble)
+        return "ok"
+
 
 def _store(settings: config.Settings) -> Store:
     return MemcachedStore(settings.memcached) if settings.memcached else MemoryStore()
@@ -97,13 +122,13 @@ def create_app(path: str | None = None) -> WsgiApp:
     except config.ConfigError as mistakes:
         print("\n".join(mistakes.lines), file=sys.stderr)
         raise SystemExit(3) from None  # gunicorn's own code for a worker that cannot boot
+    for note in settings.notes:
+        print(f"authsvc: {note}", file=sys.stderr)
     return start_app(settings)
 
 
 def start_app(settings: config.Settings) -> WsgiApp:
     """The WSGI app with its keys loaded and its background thread running."""
-    for note in settings.notes:
-        print(f"authsvc: {note}", file=sys.stderr)
     _make_metrics_dir()
     service = Service(settings)
     service.keyring.start()

@@ -301,7 +301,7 @@ def test_it_is_ready_once_every_provider_has_keys(door: Door, issuer: Issuer) ->
     door.ask("GET", "/x", issuer.token())
     after = door.raw("GET", "/readyz")
     assert after.status_code == 200
-    assert after.json == {"ready": True, "config": "valid", "providers": {"demo": "has keys"}}
+    assert after.json == {"ready": True, "config": "valid", "store": "memory", "providers": {"demo": "has keys"}}
 
 
 @pytest.mark.parametrize("path", ["/auth", "/healthz", "/readyz", "/metrics", "/nothing"])

@@ -32,6 +32,7 @@ class Settings:
     sample_allows: float
     secret: bytes | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    outdated: bool = False  # the file has changed and has mistakes, so these older settings are still in force
 
 
 class ConfigError(Exception):

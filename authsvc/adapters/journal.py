@@ -52,8 +52,7 @@ class Journal:
 
     def record(self, request: Request, decision: Decision, seconds: float, now: float) -> None:
         """One decision: counted always, written always where it refuses, else by sample."""
-        provider = decision.identity.provider if decision.identity else ""
-        self._decisions.labels(_outcome(decision), decision.reason.value, provider).inc()
+        self._decisions.labels(_outcome(decision), decision.reason.value, decision.provider).inc()
         self._seconds.observe(seconds)
         if decision.ignored:
             self._ignored.labels(decision.ignored.value).inc()
@@ -83,6 +82,11 @@ def _outcome(decision: Decision) -> str:
     return "allow" if decision.allowed else "deny"
 
 
+def _path(request: Request, decision: Decision) -> str:
+    """The canonical path; what was sent in its place where it has none. Never the query, which may hold secrets."""
+    return decision.path or (request.target or "").partition("?")[0]
+
+
 def _line(request: Request, decision: Decision, seconds: float, now: float) -> str:
     identity, quota = decision.identity, decision.quota
     fields = {
@@ -92,9 +96,9 @@ def _line(request: Request, decision: Decision, seconds: float, now: float) -> s
         "status": face(decision.reason).status,
         "reason": decision.reason.value,
         "method": (request.method or "")[:32],
-        "path": decision.path[:200],
+        "path": _path(request, decision)[:200],
         "rule": decision.rule,
-        "provider": identity.provider if identity else "",
+        "provider": decision.provider,
         "user": identity.user_id[:128] if identity else "",
         "client_ip": request.client_ip or "",
         "tier": quota.policy if quota else "",

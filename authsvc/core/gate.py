@@ -41,6 +41,7 @@ class _Trail:
     """What is known so far, so that a refusal says it too."""
 
     path: str = ""
+    provider: str = ""
     rule: str = ""
     wanted: tuple[str, ...] = ()
     identity: Identity | None = None
@@ -79,7 +80,7 @@ class Gate:
         if public:
             trail.identity = self._optional_identity(request, now, trail)
         else:
-            trail.identity = self.identify(request.authorization, now)
+            trail.identity = self.identify(request.authorization, now, trail)
             for rule in rules:
                 trail.rule, trail.wanted = rule.name, rule.roles or ()
                 rbac.admit(rule, trail.identity)
@@ -95,13 +96,15 @@ class Gate:
     def _optional_identity(self, request: Request, now: float, trail: _Trail) -> Identity | None:
         """On a public path a good credential is forwarded, a bad one is ignored and counted."""
         try:
-            return self.identify(request.authorization, now)
+            return self.identify(request.authorization, now, trail)
         except (Refused, Unavailable) as trouble:
+            trail.provider = ""
             trail.ignored = None if trouble.reason is Reason.NO_CREDENTIALS else trouble.reason
             return None
 
-    def identify(self, authorization: str | None, now: float) -> Identity:
+    def identify(self, authorization: str | None, now: float, trail: _Trail | None = None) -> Identity:
         """Who sent this Authorization header. Raises `Refused` or `Unavailable`."""
+        trail = trail or _Trail()
         text = jwt.bearer(authorization)
         if text is None:
             raise Refused(Reason.NO_CREDENTIALS, "no Authorization header was sent")
@@ -109,6 +112,7 @@ class Gate:
         provider = self.providers.get(token.issuer)
         if provider is None:
             raise Refused(Reason.UNKNOWN_ISSUER, self._issuer_hint(token.issuer))
+        trail.provider = provider.name
         jwt.check_header(token, provider)
         self._check_signature(token, provider, now)
         jwt.check_claims(token, provider, now)
@@ -167,6 +171,7 @@ def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: in
     return Decision(
         reason=reason,
         path=trail.path,
+        provider=trail.provider,
         rule=trail.rule,
         identity=trail.identity,
         quota=quota,

@@ -127,6 +127,7 @@ class Decision:
 
     reason: Reason
     path: str = ""
+    provider: str = ""  # whose token it was, or claimed to be where it was refused
     rule: str = ""
     identity: Identity | None = None
     quota: Quota | None = None

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -290,3 +290,36 @@ def _failing() -> Any:
     issuer = Issuer().__enter__()
     issuer.failing = True
     return issuer
+
+
+def test_a_refused_token_is_counted_for_the_provider_it_names(running: Stack) -> None:
+    call(running, "/api/orders", running.issuer.token(aud="https://elsewhere.test"))
+    assert (running.audit()[-1]["reason"], running.audit()[-1]["provider"]) == ("wrong_audience", "demo")
+    call(running, "/api/public/x;y?secret=1")
+    assert running.audit()[-1]["path"] == "/api/public/x;y"
+
+
+def test_readyz_tells_of_the_store_and_of_a_config_that_was_not_taken() -> None:
+    with stack(workers=1) as running:
+        assert json.loads(running.authsvc.get("/readyz")[1])["store"] == "ok"
+        good = running.authsvc.config_file.read_text("utf-8")
+        running.authsvc.config_file.write_text(good + "nonsense: 1\n", "utf-8")
+        os.kill(running.authsvc.pid, signal.SIGHUP)
+        assert _within(8, lambda: b"has mistakes" in running.authsvc.get("/readyz")[1])
+        assert call(running, "/api/orders", running.issuer.token()).status == 200
+        more = good.replace("extract_headers:", "extract_headers:\n      - {claim: team, header: X-Team}")
+        running.authsvc.config_file.write_text(more, "utf-8")
+        os.kill(running.authsvc.pid, signal.SIGHUP)
+        assert _within(8, lambda: b'"valid"' in running.authsvc.get("/readyz")[1])
+        assert "identity headers changed" in running.authsvc.output.read_text("utf-8")  # type: ignore[union-attr]
+        running.memcached.stop()  # type: ignore[union-attr]
+        assert "memcached at" in json.loads(running.authsvc.get("/readyz")[1])["store"]
+
+
+def _within(seconds: float, holds: Callable[[], bool]) -> bool:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False

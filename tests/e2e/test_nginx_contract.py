@@ -354,7 +354,7 @@ REFUSALS = [
 def test_a_refusal_is_the_problem_authsvc_wrote_and_is_never_stored(door: Door, answer: Answer, path: str) -> None:
     door.auth.answer = answer
     reply = door.call(path)
-    assert reply.body.decode() == PROBLEM
+    assert reply.body.decode() == PROBLEM + "\n"
     assert reply.all("Content-Type") == ["application/problem+json"]
     assert reply.all("Cache-Control") == ["no-store"]
 
