@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from authsvc.adapters.fetch import LOOPBACK, shown
-from authsvc.adapters.schema import ConfigShape, ProviderShape
+from authsvc.adapters.schema import ConfigShape, ProviderShape, RuleShape
 from authsvc.adapters.yamlfile import Mistake, Path
 from authsvc.core import ratelimit, rbac
 from authsvc.core.signature import ALGORITHMS
@@ -18,7 +18,17 @@ _HEADERS: Path = ("authentication", "oidc", "extract_headers")
 _RULES: Path = ("authorization", "rbac", "rules")
 _TIERS: Path = ("rate_limit", "tiers")
 _TENANT = re.compile(r"\{tenant[-_]?id\}")
-_PLACEHOLDER = re.compile(r"\{[^}]*\}")
+_LEFT_IN = re.compile(r"\{tenant[-_]?id\}|<[^<>]+>|\bYOUR[_-][A-Z0-9_-]+")
+_PLACEHOLDER = re.compile(rf"\{{[^}}]*\}}|{_LEFT_IN.pattern}")
+_WELL_KNOWN = re.compile(r"/\.well-known/(openid-configuration|oauth-authorization-server)/?\Z")
+_ANY_TENANT = re.compile(
+    r"https://(login\.microsoftonline\.(com|us)|login\.partner\.microsoftonline\.cn|sts\.windows\.net)"
+    r"/(?P<tenant>common|organizations|consumers)(/|\Z)",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})", re.ASCII)
+_DOTTED = re.compile(r"[\w-]+(\.[\w-]+)+")  # a URL has a : or a / as well
+_HOST = re.compile(r"[\w.-]+", re.ASCII)
 _HEADER_NAME = re.compile(r"(?=.{1,64}\Z)[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*")
 # Names that mean something to HTTP, to nginx or to authsvc itself (RFC 9110 section 7.6.1).
 _RESERVED = re.compile(
@@ -60,22 +70,48 @@ def _providers(shaped: ConfigShape) -> Iterator[Mistake]:
         if issuers.setdefault(issuer, number) != number:
             yield Mistake((*at, "issuer"), f"{issuer!r} is another provider's issuer: merge the two")
         yield from _urls(given, at)
+        yield from _audiences(given, at)
         yield from _algorithms(given, at)
 
 
 def _urls(given: ProviderShape, at: Path) -> Iterator[Mistake]:
-    for name in ("issuer", "jwks_uri"):
+    for name in ("tenant_id", "issuer", "jwks_uri"):
         if getattr(given, name) is None:
             continue
         url = fill(getattr(given, name), given.tenant_id)
         placeholder = _PLACEHOLDER.search(url)
         if placeholder:
-            text = f"{url!r} holds the placeholder {placeholder[0]}: put the value there"
-            if _TENANT.fullmatch(placeholder[0]):
+            text = _holds(url, placeholder[0])
+            if _TENANT.fullmatch(placeholder[0]) and name != "tenant_id":
                 text += ", or add tenant_id: <guid> beside it"
             yield Mistake((*at, name), text)
             return  # said once for a provider
-        yield from _url(url, given, (*at, name))
+        if name != "tenant_id":
+            yield from _another_address(url, (*at, name)) or _url(url, given, (*at, name))
+
+
+def _holds(text: str, placeholder: str) -> str:
+    return f"{shown(text)!r} holds the placeholder {placeholder}: put the value there"
+
+
+def _another_address(url: str, at: Path) -> list[Mistake]:
+    """An address that people know and take for the issuer or the keys."""
+    document, tenant = _WELL_KNOWN.search(url), _ANY_TENANT.match(url)
+    if document and at[-1] == "issuer":
+        return [Mistake(at, f"{shown(url)!r} is the discovery document: leave {document[0]} off")]
+    if document:
+        return [Mistake(at, f"{shown(url)!r} is the discovery document: leave {at[-1]} out, discovery finds the keys")]
+    if tenant and at[-1] == "issuer":
+        text = f"{shown(url)!r} is no token's iss: the token's iss holds your tenant's id: put it there"
+        return [Mistake(at, f"{text} in place of {tenant['tenant']}")]
+    return []
+
+
+def _audiences(given: ProviderShape, at: Path) -> Iterator[Mistake]:
+    for number, audience in enumerate(given.audience):
+        placeholder = _LEFT_IN.search(audience)
+        if placeholder:
+            yield Mistake((*at, "audience", number), _holds(audience, placeholder[0]))
 
 
 def _url(url: str, given: ProviderShape, at: Path) -> Iterator[Mistake]:
@@ -139,9 +175,7 @@ def _rules(shaped: ConfigShape) -> Iterator[Mistake]:
     earlier: list[tuple[int, rbac.Rule]] = []
     for number, given in enumerate(shaped.authorization.rbac.rules):
         at = (*_RULES, number)
-        for method in given.method or ():
-            if not rbac.METHOD.fullmatch(method):
-                yield Mistake((*at, "method"), f"{method!r} is no method: write it in capitals, such as GET")
+        yield from _methods(given, at)
         if given.allowed_roles is None and "allowed_roles" in given.model_fields_set:
             yield Mistake((*at, "allowed_roles"), "is empty: write [] for everyone, or list roles")
         try:
@@ -156,6 +190,15 @@ def _rules(shaped: ConfigShape) -> Iterator[Mistake]:
                 (*at, "path"), f"{given.path!r} can never match, rule {first} covers it: move this rule before it"
             )
         earlier.append((number, made))
+
+
+def _methods(given: RuleShape, at: Path) -> Iterator[Mistake]:
+    for number, method in enumerate(given.method or ()):
+        if method.upper() in ("*", "ALL", "ANY"):
+            yield Mistake((*at, "method", number), f"{method!r} is no method: leave method out for all")
+        elif not rbac.METHOD.fullmatch(method):
+            text = f"{method!r} is no method: write it in capitals, such as GET"
+            yield Mistake((*at, "method", number), text)
 
 
 def _tiers(shaped: ConfigShape) -> Iterator[Mistake]:
@@ -175,6 +218,9 @@ def _tiers(shaped: ConfigShape) -> Iterator[Mistake]:
 
 
 def _rate(text: str, at: Path) -> Iterator[Mistake]:
+    if text.isascii() and text.isdecimal():
+        yield Mistake(at, f"{text!r} names no period: write {text}/hour")
+        return
     try:
         ratelimit.parse_rate(text)
     except ValueError as problem:
@@ -182,10 +228,51 @@ def _rate(text: str, at: Path) -> Iterator[Mistake]:
 
 
 def _cache(shaped: ConfigShape) -> Iterator[Mistake]:
-    for address in shaped.cache.memcached or ():
-        host, _, port = address.rpartition(":")
-        if not (address.startswith(("/", "unix:/")) or (host and port.isdigit() and 0 < int(port) < 65536)):
-            text = f"{address!r} is no address: write host:port or the path of a unix socket"
-            yield Mistake(("cache", "memcached"), text)
+    for number, address in enumerate(shaped.cache.memcached or ()):
+        found = _ADDRESS.fullmatch(address)
+        socket = address.startswith(("/", "unix:/")) and "://" not in address
+        if not socket and not (found and 0 < int(found["port"]) < 65536):
+            text = f"{shown(address)!r} is no address: write {_address(address)}"
+            yield Mistake(("cache", "memcached", number), text)
     if shaped.cache.secret and shaped.cache.secret_file:
         yield Mistake(("cache", "secret"), "stands beside secret_file: keep one of them")
+
+
+def _address(written: str) -> str:
+    """What to write for something that is no address of a memcached."""
+    scheme, _, rest = written.rpartition("://")
+    if scheme.lower() in ("unix", "file"):
+        return f"unix:{rest}"
+    parts = re.split(r"[,\s]+", written)
+    if len(parts) > 1 and all(map(_ADDRESS.fullmatch, parts)):
+        return f"[{', '.join(parts)}]"
+    place = rest.rpartition("@")[2].partition("/")[0]
+    if _ADDRESS.fullmatch(place) and scheme:
+        return place
+    return f"{place}:11211" if _HOST.fullmatch(place) else "host:port or the path of a unix socket"
+
+
+def notes(shaped: ConfigShape) -> list[str]:
+    """What is no mistake but may be meant otherwise."""
+    return [
+        f"{'.'.join(map(str, at))}: {claim[0]!r} is one name with a dot; for a path write {_as_path(claim[0])}"
+        for at, claim in _claims(shaped)
+        if claim and len(claim) == 1 and _DOTTED.fullmatch(claim[0])
+    ]
+
+
+def _as_path(name: str) -> str:
+    return f"[{', '.join(name.split('.'))}]"
+
+
+def _claims(shaped: ConfigShape) -> Iterator[tuple[Path, list[str] | None]]:
+    """Every setting that names a claim, and where it stands."""
+    oidc = shaped.authentication.oidc
+    for name in ("user_claim", "email_claim", "roles_claim"):
+        yield ("authentication", "oidc", name), getattr(oidc, name)
+        for number, given in enumerate(oidc.providers):
+            yield (*_PROVIDERS, number, name), getattr(given, name)
+    for number, entry in enumerate(oidc.extract_headers):
+        yield (*_HEADERS, number, "claim"), entry.claim
+    yield ("authorization", "rbac", "roles_claim"), shaped.authorization.rbac.roles_claim
+    yield ("rate_limit", "claim"), shaped.rate_limit.claim

@@ -80,7 +80,7 @@ def _in_order(document: Document, mistakes: list[Mistake]) -> list[Mistake]:
 
 def _line(file: str, document: Document, mistake: Mistake) -> str:
     line, column = mistake.at or document.locate(mistake.path)
-    setting = visible(".".join(map(str, mistake.path)))
+    setting = visible(".".join(map(str, document.written(mistake.path))))
     return f"{file}:{line}:{column}: {setting + ': ' if setting else ''}{visible(mistake.text)}"
 
 
@@ -166,7 +166,7 @@ _UNSHARED = "memcached is used for counters only, and each process downloads the
 
 def _notes(shaped: ConfigShape) -> list[str]:
     rbac = shaped.authorization.rbac
-    notes = []
+    notes = checks.notes(shaped)
     if not shaped.cache.memcached:
         notes.append("no cache.memcached: limits are counted in each process, so run one worker")
     if not rbac.enabled:

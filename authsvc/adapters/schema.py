@@ -6,6 +6,7 @@ The only importer of pydantic. What a value means, and what fits together, is co
 from __future__ import annotations
 
 import difflib
+import re
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,8 @@ from authsvc.adapters.yamlfile import Mistake, Path
 
 _CACHE: Path = ("cache",)  # nothing that stands here is ever shown: it may be the secret, wrongly written
 _TEXT = {"type": "string", "minLength": 1}
+_ROLES = re.compile(r"[A-Za-z][\w.-]*(, *[A-Za-z][\w.-]*)*")
+_WRITE = {kind: "write settings below it" for kind in ("dict_type", "model_type", "model_attributes_type")}
 _ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
 
@@ -54,18 +57,25 @@ class ProviderShape(_Shape):
     allow_insecure_http: bool = False
     """Allow http:// on a loopback address, for tests and demos."""
     user_claim: ClaimName | None = None
+    """The claim with the user's id for this provider; that of oidc where it is left out."""
     email_claim: ClaimName | None = None
+    """The claim with the email address for this provider; that of oidc where it is left out."""
     roles_claim: ClaimName | None = None
+    """The claim with the roles for this provider; that of rbac or oidc where it is left out."""
 
 
 class ExtractShape(_Shape):
     claim: ClaimName
+    """The claim: one name, or a list of names that leads down to it."""
     header: Text
+    """The header that carries it to the API, empty where the claim is absent."""
 
 
 class OidcShape(_Shape):
     enabled: bool = True
+    """Whether tokens of the providers are accepted."""
     providers: list[ProviderShape] = []
+    """The issuers whose tokens are accepted."""
     jwks_cache_ttl: Seconds = 3600
     """Seconds that a key stays valid after the provider last listed it."""
     jwks_refresh_interval: Seconds = 300
@@ -75,20 +85,27 @@ class OidcShape(_Shape):
     jwks_max_stale: Seconds = 86400
     """Seconds that keys are used after the provider last answered."""
     clock_skew_tolerance: Annotated[int, Field(ge=0, le=300)] = 60
+    """Seconds that the provider's clock may differ from ours."""
     user_claim: ClaimName = ["sub"]
+    """The claim with the user's id; sent to the API as X-User-Id."""
     email_claim: ClaimName = ["email"]
+    """The claim with the email address; sent to the API as X-User-Email."""
     roles_claim: ClaimName = ["roles"]
+    """The claim with the roles, such as roles or [realm_access, roles]; sent to the API as X-User-Roles."""
     qualify_user_id: bool = False
     """Send X-User-Id as provider:user, for APIs that do not read X-User-Issuer."""
     extract_headers: list[ExtractShape] = []
+    """Further claims that the API gets as headers."""
 
 
 class AuthenticationShape(_Shape):
     oidc: OidcShape = OidcShape()
+    """Tokens of OpenID Connect providers."""
 
 
 class RuleShape(_Shape):
     path: Text
+    """The path, decoded: * within it is one segment, a final /* the prefix and everything below it."""
     method: Texts | None = None
     """One method or a list; all where it is left out. GET covers HEAD."""
     allowed_roles: list[Text] | None = None
@@ -97,14 +114,18 @@ class RuleShape(_Shape):
 
 class RbacShape(_Shape):
     enabled: bool = True
+    """Whether the rules hold; without them any valid identity will do."""
     default: Literal["authenticated", "deny"] = "authenticated"
     """What holds for a path that no rule governs."""
     roles_claim: ClaimName | None = None
+    """The same as authentication.oidc.roles_claim: say it in one of the two places."""
     rules: list[RuleShape] = []
+    """Who may call what; the first rule that fits wins."""
 
 
 class AuthorizationShape(_Shape):
     rbac: RbacShape = RbacShape()
+    """Rules by path, method and role."""
 
 
 class TierShape(_Shape):
@@ -116,15 +137,20 @@ class TierShape(_Shape):
 
 class AnonymousShape(_Shape):
     limit: Text
+    """N/second, N/minute, N/hour, N/day or unlimited."""
 
 
 class RateLimitShape(_Shape):
     by: Literal["user_id"] = "user_id"
+    """What calls are counted by."""
     claim: ClaimName = ["sub"]
+    """The claim that tells one user from another when counting."""
     tiers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")], TierShape] = {}
+    """Limits by name; a user gets the first tier whose matching_claim fits, else the one without, else the strictest."""
     anonymous: AnonymousShape | None = None
     """The limit by client address for callers without identity, on public paths."""
     on_store_error: Literal["local", "allow", "deny"] = "local"
+    """While memcached is out of reach: count in each process, allow all, or deny all."""
 
 
 class CacheShape(_Shape):
@@ -133,6 +159,7 @@ class CacheShape(_Shape):
     secret: Annotated[str, Field(min_length=32)] | None = None
     """Signs the keys shared through memcached; at least 32 characters."""
     secret_file: Text | None = None
+    """A file with the secret, in place of secret."""
 
 
 class AuditShape(_Shape):
@@ -144,10 +171,15 @@ class ConfigShape(_Shape):
     """The authsvc configuration file."""
 
     authentication: AuthenticationShape = AuthenticationShape()
+    """Whose tokens are accepted."""
     authorization: AuthorizationShape = AuthorizationShape()
+    """Who may call what."""
     rate_limit: RateLimitShape = RateLimitShape()
+    """How often a user may call."""
     cache: CacheShape = CacheShape()
+    """What the workers share: counters, and the providers' keys."""
     audit: AuditShape = AuditShape()
+    """What is written about each decision."""
 
 
 def shape(data: Any) -> tuple[ConfigShape | None, list[Mistake]]:
@@ -193,12 +225,37 @@ def _mistake(error: dict[str, Any]) -> Mistake:
         return Mistake(_CACHE, f"holds what is no setting: known here are {', '.join(_settings_at(_CACHE))}")
     if kind == "extra_forbidden":
         return Mistake(path, f"is no setting{_did_you_mean(path)}")
+    if value is None or value == "":
+        return Mistake(path, f"is empty: {_WRITE.get(kind, 'write a value')}{_or_leave_out(path)}")
     shown = "this" if path[:1] == _CACHE else _short(value)
-    return Mistake(path, f"{shown} does not fit: {_wanted(error)}")
+    return Mistake(path, f"{shown} does not fit: {_hint(path, value) or _wanted(error)}")
+
+
+def _or_leave_out(path: Path) -> str:
+    """What else may be done about an empty setting; nothing where one is needed."""
+    if not path or isinstance(path[-1], int) or path[-1] in _place(path[:-1]).get("required", ()):
+        return ""
+    return f", or remove {path[-1]}"
+
+
+def _hint(path: Path, value: Any) -> str:
+    """What to write in place of a usual slip."""
+    name = path[-1] if path else ""
+    if name == "allowed_roles" and value in ("*", "any", "all"):
+        return "leave allowed_roles out for any valid identity, or write [] for everyone"
+    if name == "allowed_roles" and isinstance(value, str) and _ROLES.fullmatch(value):
+        return f"write [{value}]"
+    if name == "limit" and type(value) is int and 0 < value < 10**9:
+        return f"write {value}/hour"
+    return ""
 
 
 def _wanted(error: dict[str, Any]) -> str:
     kinds = {
+        "string_too_short": "{min_length} characters are wanted, or more",
+        "greater_than_equal": "{ge} is the least",
+        "less_than_equal": "{le} is the most",
+        "literal_error": "write {expected}",
         "string_type": "text is wanted, in quotes where YAML takes it for something else",
         "int_type": "a whole number is wanted",
         "float_type": "a number is wanted",
@@ -210,7 +267,9 @@ def _wanted(error: dict[str, Any]) -> str:
         "string_pattern_mismatch": "letters, digits, - and _ are wanted, 32 at most",
         "too_short": "at least one entry is wanted",
     }
-    text: str = kinds.get(error["type"], error["msg"])
+    if error["type"] in kinds:
+        return kinds[error["type"]].format_map(error.get("ctx", {}))
+    text: str = error["msg"]
     return text[0].lower() + text[1:]
 
 
@@ -222,6 +281,11 @@ def _did_you_mean(path: Path) -> str:
 
 
 def _settings_at(path: Path) -> list[str]:
+    return list(_place(path).get("properties", {}))
+
+
+def _place(path: Path) -> Any:
+    """What the schema says about the settings at a path."""
     schema = _schema()
     place: Any = schema
     for part in path:
@@ -230,7 +294,7 @@ def _settings_at(path: Path) -> list[str]:
             place = place.get("items", {})
         else:
             place = place.get("properties", {}).get(part) or next(iter(place.get("patternProperties", {}).values()), {})
-    return list(_resolved(place, schema).get("properties", {}))
+    return _resolved(place, schema)
 
 
 def _resolved(place: Any, schema: dict[str, Any]) -> Any:

@@ -15,6 +15,13 @@ import yaml
 MAX_BYTES = 1024 * 1024
 MAX_VALUES = 20_000  # three thousand rules; a few aliases of aliases would make millions
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_CURES = {  # a part of what PyYAML says, and what is said in its place
+    r"character '\t'": "a tab: indent with spaces",
+    "mapping values are not allowed here": "{}: check the indentation, and the blank after ':'",
+    "could not find expected ':'": "{}: check the indentation, and the blank after ':'",
+    "expected <block end>": "{}: check the indentation",
+    "that cannot start any token": "{}: put quotes around the value",
+}
 
 Path = tuple[str | int, ...]
 Position = tuple[int, int]
@@ -47,6 +54,12 @@ class Document:
         """Whether a later mistake at `path` would only repeat that a value could not be read."""
         return any(path == known[: len(path)] or known == path[: len(known)] for known in self.unread)
 
+    def written(self, path: Path) -> Path:
+        """The path as the file has it: without the position in a list where one value stands for the list."""
+        while path and isinstance(path[-1], int) and path not in self.values:
+            path = path[:-1]
+        return path
+
     def locate(self, path: Path) -> Position:
         """Where a path stands: its key, else its value, else the nearest part of it that exists."""
         while path and path not in self.values:
@@ -68,8 +81,7 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        said = (problem.problem or "").removeprefix("but ")
-        document.mistakes.append(Mistake((), f"this is not YAML: {said}", at))
+        document.mistakes.append(Mistake((), f"this is not YAML: {_said(problem)}", at))
     except _TooMuch:
         text = f"the file stands for more than {MAX_VALUES} values, each alias counted anew: shorten it"
         document.mistakes = [Mistake((), text, (1, 1))]
@@ -78,6 +90,17 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
     except yaml.YAMLError:
         document.mistakes.append(Mistake((), "this is not YAML: it holds a character that YAML does not allow", (1, 1)))
     return document
+
+
+def _said(problem: yaml.MarkedYAMLError) -> str:
+    """The reader's words, and where the cause is a usual one, what to do about it."""
+    said = (problem.problem or "it cannot be read").removeprefix("but ")
+    alias = re.fullmatch(r"found undefined alias '(.*)'", said)
+    if problem.context == "while scanning an alias":
+        return "a * that starts a value means something else in YAML: put quotes around *"
+    if alias:
+        return f"{said}: put quotes around *{alias[1]}"
+    return next((text.format(said) for cause, text in _CURES.items() if cause in said), said)
 
 
 class _Reader:
