@@ -19,7 +19,8 @@ from authsvc.adapters.yamlfile import Mistake, Path
 _CACHE: Path = ("cache",)  # nothing that stands here is ever shown: it may be the secret, wrongly written
 _TEXT = {"type": "string", "minLength": 1}
 _ROLES = re.compile(r"[A-Za-z][\w.-]*(, *[A-Za-z][\w.-]*)*")
-_WRITE = {kind: "write settings below it" for kind in ("dict_type", "model_type", "model_attributes_type")}
+_WRITE = dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "write settings below it")
+_WRITE |= {"list_type": "write a list", "string_pattern_mismatch": "write a name"}
 _ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
 
@@ -146,7 +147,7 @@ class RateLimitShape(_Shape):
     claim: ClaimName = ["sub"]
     """The claim that tells one user from another when counting."""
     tiers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")], TierShape] = {}
-    """Limits by name; a user gets the first tier whose matching_claim fits, else the one without, else the strictest."""
+    """Limits by name; the first whose matching_claim fits, else the one without it, else the strictest."""
     anonymous: AnonymousShape | None = None
     """The limit by client address for callers without identity, on public paths."""
     on_store_error: Literal["local", "allow", "deny"] = "local"
@@ -233,7 +234,7 @@ def _mistake(error: dict[str, Any]) -> Mistake:
 
 def _or_leave_out(path: Path) -> str:
     """What else may be done about an empty setting; nothing where one is needed."""
-    if not path or isinstance(path[-1], int) or path[-1] in _place(path[:-1]).get("required", ()):
+    if not path or path[-1] == "" or isinstance(path[-1], int) or path[-1] in _place(path[:-1]).get("required", ()):
         return ""
     return f", or remove {path[-1]}"
 
@@ -242,7 +243,7 @@ def _hint(path: Path, value: Any) -> str:
     """What to write in place of a usual slip."""
     name = path[-1] if path else ""
     if name == "allowed_roles" and value in ("*", "any", "all"):
-        return "leave allowed_roles out for any valid identity, or write [] for everyone"
+        return "leave allowed_roles out for any valid identity, or write [] for everyone, even unauthenticated"
     if name == "allowed_roles" and isinstance(value, str) and _ROLES.fullmatch(value):
         return f"write [{value}]"
     if name == "limit" and type(value) is int and 0 < value < 10**9:
@@ -252,7 +253,7 @@ def _hint(path: Path, value: Any) -> str:
 
 def _wanted(error: dict[str, Any]) -> str:
     kinds = {
-        "string_too_short": "{min_length} characters are wanted, or more",
+        "string_too_short": "{min_length} characters or more are wanted",
         "greater_than_equal": "{ge} is the least",
         "less_than_equal": "{le} is the most",
         "literal_error": "write {expected}",

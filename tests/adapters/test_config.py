@@ -205,6 +205,33 @@ def test_what_holds_for_other_paths_is_said_aloud(rbac: str, note: str) -> None:
     assert note in accepted(SMALL + f"authorization: {{rbac: {rbac}}}\n").notes
 
 
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        pytest.param("    roles_claim: realm_access.roles\n", "authentication.oidc.roles_claim", id="oidc"),
+        pytest.param(
+            "        roles_claim: [realm_access.roles]\n", "authentication.oidc.providers.0.roles_claim", id="own"
+        ),
+        pytest.param(
+            "    extract_headers: [{claim: realm_access.roles, header: X-A}]\n",
+            "authentication.oidc.extract_headers.0.claim",
+            id="header",
+        ),
+        pytest.param("rate_limit: {claim: realm_access.roles}\n", "rate_limit.claim", id="rate limit"),
+    ],
+)
+def test_a_claims_name_with_a_dot_is_noted(lines: str, place: str) -> None:
+    text = SMALL.replace("{name", "name").replace(', issuer: "', '\n        issuer: "')
+    text = text.replace(', audience: "', '\n        audience: "').replace('"}', '"') + lines
+    note = f"{place}: 'realm_access.roles' is one name with a dot; for a path write [realm_access, roles]"
+    assert accepted(text).notes[0] == note
+
+
+@pytest.mark.parametrize("written", ["roles", "[a.b, c]", "https://example.com/roles", "cognito:groups", "urn:a.b:c"])
+def test_another_claims_name_is_not_noted(written: str) -> None:
+    assert not any("with a dot" in note for note in accepted(SMALL + f"    roles_claim: {written}\n").notes)
+
+
 # ---- values from elsewhere
 
 
