@@ -5,7 +5,9 @@ Exit codes: 0 yes or well, 1 no or mistakes found, 2 misuse of the command line,
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +27,54 @@ _config: Callable[[Any], Any] = click.option(
     default="authsvc.yaml",
     envvar="AUTHSVC_CONFIG",
     show_default=True,
+    show_envvar=True,
     help="The config file.",
 )
 _as_json: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+
+_NOTHING_TYPED = "no token was given on standard input"
+
+
+class _WithoutWords(click.Command):
+    """A command that takes options only. Whoever gives it a word most likely means the config file."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            ctx.fail(f"{ctx.args[0]!r} is a word too many: name the config file with -c {ctx.args[0]}")
+        return rest
+
+
+def _method(_: click.Context, __: click.Parameter, value: str) -> str:
+    if value != value.upper():
+        raise click.BadParameter(f"{value!r} is not in capitals: write {value.upper()}")
+    return value
+
+
+def _target(_: click.Context, __: click.Parameter, value: str) -> str:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        raise click.BadParameter(f"{value!r} is a full URL: write only the path, such as /api/x?y=1")
+    return value
+
+
+def _address(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no address: write one such as 203.0.113.7 or 2001:db8::7") from None
+    return value
+
+
+def _upstream(_: click.Context, __: click.Parameter, value: str) -> str:
+    from authsvc.nginx import render
+
+    try:
+        render([], upstream=value)
+    except ValueError:
+        text = f"{value!r} is no address of authsvc: write host:port or unix:/path, without http://"
+        raise click.BadParameter(text) from None
+    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,7 +83,7 @@ def main() -> None:
     """authsvc: the decision behind nginx's auth_request."""
 
 
-@main.command()
+@main.command(cls=_WithoutWords, short_help="Answer nginx.")
 @_config
 @click.option("--bind", default="127.0.0.1:8000", show_default=True, help="host:port or unix:/path")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="One a core is plenty.")
@@ -49,7 +96,7 @@ def serve(file: str, bind: str, workers: int) -> None:
     run(file, bind, workers)
 
 
-@main.command()
+@main.command(cls=_WithoutWords, short_help="Say every mistake in the config file.")
 @_config
 @_as_json
 def check(file: str, as_json: bool) -> None:
@@ -59,7 +106,7 @@ def check(file: str, as_json: bool) -> None:
     try:
         notes, mistakes = list(load(file).notes), []
     except ConfigError as problem:
-        notes, mistakes = [], problem.lines
+        notes, mistakes = [], _told(file, problem.lines)
     if as_json:
         click.echo(json.dumps({"valid": not mistakes, "mistakes": mistakes, "notes": notes}))
     else:
@@ -71,45 +118,48 @@ def check(file: str, as_json: bool) -> None:
     sys.exit(1 if mistakes else 0)
 
 
-@main.command()
+@main.command(short_help="Say step by step how a call would be decided.")
 @_config
 @click.option("--token", help="A bearer token; - reads it from standard input, where no history keeps it.")
-@click.option("--ip", default="127.0.0.1", show_default=True, help="The client's address.")
+@click.option("--ip", default="127.0.0.1", show_default=True, callback=_address, help="The client's address.")
 @_as_json
-@click.argument("method")
-@click.argument("target")
+@click.argument("method", callback=_method)
+@click.argument("target", callback=_target)
 def explain(file: str, token: str | None, ip: str, as_json: bool, method: str, target: str) -> None:
-    """Say step by step how METHOD TARGET would be decided. Counts against no limit. Exit 0 allow, 1 deny."""
+    """Say step by step how METHOD TARGET, such as GET /api/x?y=1, would be decided.
+
+    Counts against no limit. Exit 0 allow, 1 deny.
+    """
+    token = _token(token)
     from authsvc.explain import explain as tell
 
-    if token == "-":  # noqa: S105 - a dash is no secret
-        token = sys.stdin.readline().strip()
     explanation = tell(_load(file), method, target, token, ip)
     click.echo(json.dumps(explanation.as_json(), indent=2) if as_json else explanation.as_text())
     sys.exit(0 if explanation.allowed else 1)
 
 
-@main.command()
+@main.command(cls=_WithoutWords, short_help="Print or write the nginx include files.")
 @_config
-@click.option("--upstream", default="127.0.0.1:8000", show_default=True, help="Where nginx reaches authsvc.")
+@click.option(
+    "--upstream",
+    default="127.0.0.1:8000",
+    show_default=True,
+    callback=_upstream,
+    help="Where nginx reaches authsvc: host:port or unix:/path",
+)
 @click.option("--forward-token", is_flag=True, help="Pass the bearer token on to the API.")
 @click.option("-o", "--output", type=click.Path(file_okay=False), help="Write the files into this folder.")
 def nginx(file: str, upstream: str, forward_token: bool, output: str | None) -> None:
     """Print the nginx include files for this config, or write them with -o."""
-    from authsvc.core.response import BASE_HEADERS
-    from authsvc.nginx import render
-
-    headers = [*BASE_HEADERS, *_load(file).extract]
-    for name, text in render(headers, upstream=upstream, forward_token=forward_token).items():
-        if output is None:
-            click.echo(f"# ---- {name} ----\n{text}")
-        else:
-            Path(output).mkdir(parents=True, exist_ok=True)
-            Path(output, name).write_text(text, "utf-8")
-            click.echo(f"wrote {Path(output, name)}")
+    files = _nginx_files(file, upstream, forward_token)
+    if output is not None:
+        _write(Path(output), files)
+        return
+    for name, text in files.items():
+        click.echo(f"# ---- {name} ----\n{text}")
 
 
-@main.command()
+@main.command(short_help="Print the JSON Schema of the config file.")
 def schema() -> None:
     """Print the JSON Schema of the config file, for editors."""
     from authsvc.adapters.schema import json_schema
@@ -117,7 +167,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-@main.command()
+@main.command(short_help="Run everything on loopback, with calls to paste.")
 @click.option("--check", "only_check", is_flag=True, help="Run the printed calls, compare, exit 0 or 1.")
 def demo(only_check: bool) -> None:
     """Run nginx, authsvc, an OIDC issuer and a small API on loopback, with ready-made calls."""
@@ -132,6 +182,53 @@ def _load(file: str) -> Settings:
     try:
         return load(file)
     except ConfigError as problem:
-        for line in problem.lines:
+        for line in _told(file, problem.lines):
             click.echo(line, err=True)
         sys.exit(3)
+
+
+def _told(file: str, lines: list[str]) -> list[str]:
+    """The mistakes, and how to name another file where there is none."""
+    return lines if Path(file).exists() else [f"{line}: name it with -c" for line in lines]
+
+
+def _token(given: str | None) -> str | None:
+    """The token that was given or typed, without the words it is sent with."""
+    if given is None:
+        return None
+    if not given.strip():
+        raise click.BadParameter("no token was given: what follows --token is empty", param_hint="'--token'")
+    typed = _first_line() if given == "-" else given
+    token = re.sub(r"(?i)\A(authorization:\s*)?bearer\s+", "", typed.strip())
+    if not token:
+        raise click.BadParameter(_NOTHING_TYPED, param_hint="'--token'")
+    return token
+
+
+def _first_line() -> str:
+    return sys.stdin.buffer.readline().decode("utf-8", "replace")
+
+
+def _nginx_files(file: str, upstream: str, forward_token: bool) -> dict[str, str]:
+    from authsvc.core.response import BASE_HEADERS
+    from authsvc.nginx import render
+
+    headers = [*BASE_HEADERS, *_load(file).extract]
+    try:
+        return render(headers, upstream=upstream, forward_token=forward_token)
+    except ValueError as problem:
+        click.echo(f"{file}: authentication.oidc.extract_headers: {problem}", err=True)
+        sys.exit(3)
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, "utf-8")
+            click.echo(f"wrote {folder / name}")
+    except OSError as problem:
+        why = (problem.strerror or "no reason given").lower()
+        sudo = "sudo, or " if isinstance(problem, PermissionError) else ""
+        click.echo(f"cannot write {folder}: {why}: use {sudo}another folder with -o", err=True)
+        sys.exit(2)

@@ -5,21 +5,31 @@ It asks the same gate as nginx does and prints its decision; it decides nothing 
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from authsvc.adapters.config import Settings, visible
 from authsvc.adapters.store import MemoryStore
-from authsvc.core import jwt, ratelimit
-from authsvc.core.model import Decision, Reason, Refused, Request
+from authsvc.core import jwt, ratelimit, strict
+from authsvc.core.model import Decision, Identity, Reason, Refused, Request, Unavailable
 from authsvc.core.response import Headers, face, render
+from authsvc.core.signature import ALGORITHMS
 from authsvc.service import Service
 
 # The next step for whoever meets this refusal.
 NEXT_STEPS = {
-    Reason.NO_CREDENTIALS: "send Authorization: Bearer <access token>",
+    Reason.MISSING_CONTEXT: 'name both, as in GET /api/x; for nginx, use the files of "authsvc nginx" as they are',
+    Reason.INVALID_METHOD: "write the method first and in capitals, as in GET /api/x",
+    Reason.NO_CREDENTIALS: "send Authorization: Bearer <access token> (here: --token)",
     Reason.UNSUPPORTED_CREDENTIALS: "send Authorization: Bearer <access token>",
+    Reason.TOKEN_TOO_LARGE: "have the issuer put less into the token, such as fewer groups",
+    Reason.CRITICAL_HEADER: "ask the issuer for tokens without crit or b64 in the header",
+    Reason.MISSING_CLAIM: "have the issuer put it into access tokens; user_claim says which claim names the user",
+    Reason.INVALID_CLAIM: "have the issuer mend it: times are numbers of seconds, a user's name is at most 512 long",
+    Reason.BOUND_TOKEN: "ask the issuer for a plain bearer token: no DPoP, no mutual TLS for this client",
     Reason.EXPIRED: "get a fresh token; if it is fresh, compare the clocks",
     Reason.NOT_YET_VALID: "compare the clocks of issuer and authsvc; clock_skew_tolerance allows for a little",
     Reason.ISSUED_IN_FUTURE: "compare the clocks of issuer and authsvc; clock_skew_tolerance allows for a little",
@@ -40,6 +50,24 @@ NEXT_STEPS = {
     Reason.RATE_LIMITED: "wait, or move the caller to another tier",
     Reason.IDENTITY_TOO_LARGE: "have the issuer put fewer or shorter values into the claims that become headers",
 }
+# Of no keys: what is in the text of the failed download -> the next step, else that of the reason.
+_NEXT_FOR_KEYS = (
+    ("its issuer is", "write the issuer in the config exactly as the provider does, to the last slash"),
+    ("TLS certificate", "set ca_file for this provider if its certificate comes from a CA of your own"),
+    ("it names no jwks_uri", "set jwks_uri for this provider"),
+    ("the answer is 5", "see what is wrong at the provider; authsvc tries again by itself"),
+    (" not 200", "open this address in a browser: mend the issuer in the config, or set jwks_uri"),
+    (" key", "look at the provider's key set: a usable key is public, for signing, and of an accepted algorithm"),
+    (" document", "open this address in a browser: mend the issuer in the config, or set jwks_uri"),
+)
+_ASK_FOR_ALGORITHM = "ask the issuer for RS256 or ES256"
+_SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
+_ABOUT_TIMES = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.ISSUED_IN_FUTURE})
+_ABOUT_ROLES = frozenset({Reason.ROLE_REQUIRED, Reason.INSUFFICIENT_SCOPE})
+_AT_LIMIT = frozenset({Reason.RATE_LIMITED, Reason.LIMITS_UNAVAILABLE})
+_PERIODS = {seconds: name for name, seconds in ratelimit.PERIODS_S.items()}
+_SHOWN = 10  # of a list of roles, scopes or audiences
+_LATE_KEYS_S = 1.0  # a download that was given up ends a moment later, and only then says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +84,7 @@ class Explanation:
     """A decision in words."""
 
     decision: Decision
+    next_step: str
     steps: list[Step]
     headers: Headers
 
@@ -69,7 +98,7 @@ class Explanation:
             "status": face(self.decision.reason).status,
             "reason": self.decision.reason.value,
             "detail": self.decision.detail,
-            "next_step": NEXT_STEPS.get(self.decision.reason, ""),
+            "next_step": self.next_step,
             "steps": [asdict(step) for step in self.steps],
             "headers": dict(self.headers),
         }
@@ -78,11 +107,10 @@ class Explanation:
         marks = {True: "✓", False: "✗", None: "·"}
         lines = [f"{marks[step.passed]} {step.name:<9} {visible(step.text)}" for step in self.steps]
         shown = face(self.decision.reason)
-        lines.append(
-            f"\n{shown.status} {self.decision.reason.value}: {visible(self.decision.detail) or shown.title.lower()}"
-        )
-        if self.decision.reason in NEXT_STEPS:
-            lines.append(f"next: {NEXT_STEPS[self.decision.reason]}")
+        told = visible(self.decision.detail) or shown.title.lower()
+        lines.append(f"\n{shown.status} {self.decision.reason.value}: {told}")
+        if self.next_step:
+            lines.append(f"next: {self.next_step}")
         return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in self.headers)])
 
 
@@ -91,18 +119,111 @@ def explain(settings: Settings, method: str, target: str, token: str | None, ip:
     now = time.time()
     authorization = None if token is None else f"Bearer {token}"
     service = Service(settings, store=MemoryStore())
-    request = Request(method, target, authorization, ip, "explain")
-    decision, identity_headers = service.gate.decide(request, now)
+    before = service.ready()
+    decision, identity_headers = service.gate.decide(Request(method, target, authorization, ip, "explain"), now)
     _, headers = render(decision, identity_headers)
-    return Explanation(decision, _steps(settings, request, decision, token, now), headers)
+    ignored = _ignored(service, authorization, now) if decision.ignored else ""
+    words = _Words(service, before, token)
+    decision = replace(decision, detail=words.of(decision.reason, decision.detail, decision))
+    if decision.ignored:
+        ignored = f"credential ignored: {decision.ignored.value}: {words.of(decision.ignored, ignored)}"
+    steps = _steps(settings, f"{method} {decision.path}", decision, _token_step(token, now, words), ignored)
+    counted_nothing = [(name, value) for name, value in headers if not name.startswith("RateLimit")]
+    return Explanation(decision, _next_step(decision, token), steps, counted_nothing)
 
 
-def _steps(settings: Settings, request: Request, decision: Decision, token: str | None, now: float) -> list[Step]:
+def _ignored(service: Service, authorization: str | None, now: float) -> str:
+    """What was wrong with a credential that a public path did without."""
+    try:
+        service.gate.identify(authorization, now)
+    except (Refused, Unavailable) as trouble:
+        return trouble.detail
+    return ""
+
+
+def _next_step(decision: Decision, token: str | None) -> str:
+    reason = decision.reason
+    if reason is Reason.UNSUPPORTED_ALGORITHM and _alg(token) not in ALGORITHMS:
+        return _ASK_FOR_ALGORITHM
+    if reason is Reason.KEYS_UNAVAILABLE:
+        fitting = [step for phrase, step in _NEXT_FOR_KEYS if phrase in decision.detail.partition("yet: ")[2]]
+        return (fitting or [NEXT_STEPS[reason]])[0]
+    return NEXT_STEPS.get(reason, "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Says of a refusal what its own text leaves out. `before` is what was wrong with the keys before the call."""
+
+    service: Service
+    before: dict[str, str]
+    token: str | None
+
+    def of(self, reason: Reason, detail: str, decision: Decision | None = None) -> str:
+        if reason in _ABOUT_TIMES:
+            return re.sub(r"\b(\d+) s\b", lambda seconds: _span(int(seconds[1])), detail)
+        if reason in _ABOUT_ROLES and decision and decision.identity:
+            return f"the rule asks for {_some(decision.wanted, ' or ')}; {self._roles(decision.identity)}"
+        if reason is Reason.UNSUPPORTED_ALGORITHM:
+            return _about_alg(_alg(self.token)) or detail
+        return f"{detail}: {self._why_no_keys()}" if reason is Reason.KEYS_UNAVAILABLE else detail
+
+    def _roles(self, identity: Identity) -> str:
+        """The caller's roles; where there are none, which claim was looked at."""
+        if identity.roles:
+            return f"the caller has {_some(identity.roles)}"
+        provider = next(known for known in self.service.settings.providers if known.name == identity.provider)
+        claim = ".".join(provider.roles_claim)
+        missing = jwt.claim_at(identity.claims, provider.roles_claim) is None
+        return f"the caller has no role: the token {'has no claim' if missing else 'lists none in'} {claim}"
+
+    def _why_no_keys(self) -> str:
+        provider = self.service.gate.providers[jwt.parse(self.token or "").issuer].name
+        ends = time.monotonic() + _LATE_KEYS_S
+        while (why := self.service.ready()[provider]) == self.before[provider] and time.monotonic() < ends:
+            time.sleep(0.02)
+        return why or "they came too late for this call, ask again"
+
+
+def _alg(token: str | None) -> str:
+    """The alg that a token's header names, also where it is none that can be verified."""
+    try:
+        alg = strict.json_object(strict.base64url((token or "").partition(".")[0])).get("alg")
+    except ValueError:
+        return ""
+    return alg[:100] if isinstance(alg, str) else ""
+
+
+def _about_alg(alg: str) -> str:
+    """Why tokens with this algorithm are never verified; empty where some are."""
+    if alg in _SYMMETRIC:
+        return f"alg {alg} is symmetric: whoever can check such a token could also make one"
+    if alg in ALGORITHMS:
+        return ""
+    return f"alg {alg!r} is none that authsvc verifies" if alg else "the token's header names no alg"
+
+
+def _span(seconds: float) -> str:
+    """7265 as `2 h`: as coarse as a reader needs it."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _some(names: Iterable[str], between: str = ", ") -> str:
+    """The first names of a list that may be long."""
+    listed = list(names)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return between.join(listed[:_SHOWN]) + more
+
+
+def _steps(settings: Settings, call: str, decision: Decision, token: Step, ignored: str) -> list[Step]:
     return [
-        Step("call", bool(decision.path), f"{request.method} {decision.path or 'has no canonical path'}"),
+        Step("call", bool(decision.path), call if decision.path else decision.detail),
         _rule_step(settings, decision),
-        _token_step(token, now),
-        _identity_step(decision),
+        token,
+        _identity_step(decision, ignored),
         _admit_step(decision),
         _limit_step(settings, decision),
     ]
@@ -111,52 +232,67 @@ def _steps(settings: Settings, request: Request, decision: Decision, token: str 
 def _rule_step(settings: Settings, decision: Decision) -> Step:
     for number, rule in enumerate(settings.policy.rules):
         if rule.name == decision.rule:
-            roles = "everyone" if rule.public else " or ".join(rule.roles or ("any valid identity",))
+            roles = "everyone" if rule.public else _some(rule.roles or ("any valid identity",), " or ")
             return Step("rule", True, f"rules.{number} {rule.name} for {roles}")
     if decision.rule:
         return Step("rule", True, "no rule governs this path: any valid identity passes (default: authenticated)")
-    return Step("rule", False if decision.path else None, decision.detail or "not reached")
+    return Step("rule", False, decision.detail) if decision.path else Step("rule", None, "not reached")
 
 
-def _token_step(token: str | None, now: float) -> Step:
+def _token_step(token: str | None, now: float, words: _Words) -> Step:
     """What the token says of itself; whether that is true is the next step's matter."""
     if token is None:
         return Step("token", None, "none was given")
     try:
         parsed = jwt.parse(token)
     except Refused as refused:
-        return Step("token", False, refused.detail)
-    expires = parsed.claims.get("exp")
-    is_time = isinstance(expires, int | float) and abs(expires) < 2**53  # a larger one has no seconds left to count
-    left = f"{float(expires) - now:+.0f} s to exp" if expires is not None and is_time else "no usable exp"
-    audience = parsed.claims.get("aud")
-    return Step(
-        "token", None, f"says alg {parsed.alg}, kid {parsed.kid!r}, iss {parsed.issuer!r}, aud {audience!r}, {left}"
-    )
+        return Step("token", False, words.of(refused.reason, refused.detail))
+    kid = "no kid" if parsed.kid is None else f"kid {parsed.kid!r}"
+    says = [f"alg {parsed.alg}", kid, f"iss {parsed.issuer!r}", _audience(parsed.claims.get("aud"))]
+    return Step("token", None, f"says {', '.join(says)}, {_expiry(parsed.claims.get('exp'), now)}")
 
 
-def _identity_step(decision: Decision) -> Step:
+def _audience(audience: Any) -> str:
+    if audience is None:
+        return "no aud"
+    return f"aud {_some(map(repr, audience)) if isinstance(audience, list) else repr(audience)}"
+
+
+def _expiry(expires: Any, now: float) -> str:
+    if type(expires) not in (int, float) or not 0 <= expires < 2**53:  # a larger one has no seconds left to count
+        return "no usable exp"
+    return f"expires in {_span(expires - now)}" if expires > now else f"expired {_span(now - expires)} ago"
+
+
+def _identity_step(decision: Decision, ignored: str) -> Step:
     identity = decision.identity
-    if identity is None:
-        status = face(decision.reason).status
-        failed = decision.ignored is not None or status == 401 or decision.reason is Reason.KEYS_UNAVAILABLE
-        text = f"credential ignored: {decision.ignored.value}" if decision.ignored else decision.detail or "anonymous"
-        return Step("identity", False if failed else None, text if decision.rule else "not reached")
-    roles = ", ".join(identity.roles) or "none"
-    return Step("identity", True, f"{identity.user_id} of {identity.provider}, roles: {roles}")
+    if identity is not None:
+        roles = _some(identity.roles) or "none"
+        return Step("identity", True, f"{identity.user_id} of {identity.provider}, roles: {roles}")
+    if ignored:
+        return Step("identity", False, ignored)
+    if face(decision.reason).status == 401 or decision.reason is Reason.KEYS_UNAVAILABLE:
+        return Step("identity", False, decision.detail)
+    return Step("identity", None, "anonymous" if _reached_limit(decision) else "not reached")
 
 
 def _admit_step(decision: Decision) -> Step:
-    if decision.reason in (Reason.ROLE_REQUIRED, Reason.INSUFFICIENT_SCOPE):
+    if decision.reason in _ABOUT_ROLES:
         return Step("roles", False, decision.detail)
-    reached = decision.identity is not None or decision.allowed
+    reached = decision.identity is not None or _reached_limit(decision)
     return Step("roles", True if reached else None, "the rule is satisfied" if reached else "not reached")
 
 
+def _reached_limit(decision: Decision) -> bool:
+    return decision.allowed or decision.reason in _AT_LIMIT
+
+
 def _limit_step(settings: Settings, decision: Decision) -> Step:
-    if decision.identity is None and not decision.allowed:
-        return Step("limit", None, "not reached")
+    if not decision.allowed:
+        at_limit = decision.reason in _AT_LIMIT
+        return Step("limit", False if at_limit else None, decision.detail if at_limit else "not reached")
     tier = ratelimit.tier_for(settings.limits, decision.identity)
     if tier is None or tier.limit is None:
         return Step("limit", True, f"tier {tier.name}: unlimited" if tier else "no limit applies")
-    return Step("limit", True, f"tier {tier.name}: {tier.limit} in {tier.window_s} s (what is used is not asked here)")
+    rate = f"{tier.limit}/{_PERIODS[tier.window_s]}"
+    return Step("limit", True, f"tier {tier.name}: {rate} (what is used is not asked here)")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from authsvc.cli import main
+from authsvc.core.model import Reason
 from authsvc.demo.issuer import Issuer
+from authsvc.explain import NEXT_STEPS
 
 CONFIG = """\
 authentication:
@@ -129,7 +133,7 @@ def test_explain_survives(good: str, issuer: Issuer, claims: dict[str, object], 
     assert all(line.isprintable() for line in done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("token", ["", "junk", "a.b.c", "....", "é", "\x00", "A" * 9000])
+@pytest.mark.parametrize("token", ["junk", "a.b.c", "....", "é", "\x00", "A" * 9000])
 def test_explain_survives_what_is_no_token(good: str, token: str) -> None:
     done = run("explain", "-c", good, "--token", token, "GET", "/x")
     assert done.exit_code == 1
@@ -156,6 +160,210 @@ def test_nginx_writes_the_same_files_into_a_folder(good: str, tmp_path: Path) ->
     files = list((tmp_path / "out").iterdir())
     assert files
     assert all(file.read_text() in printed for file in files)
+
+
+def test_nginx_says_what_to_do_where_it_may_not_write(good: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = run("nginx", "-c", good, "-o", "/etc/nginx/authsvc")
+    assert done.exit_code == 2
+    told = "cannot write /etc/nginx/authsvc: permission denied: use sudo, or another folder with -o\n"
+    assert (done.stdout, done.stderr) == ("", told)
+
+
+def test_nginx_says_that_a_file_is_in_the_way_of_its_folder(good: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("nginx", "-c", good, "-o", str(tmp_path / "file" / "out"))
+    assert done.exit_code == 2
+    assert done.stderr == f"cannot write {tmp_path / 'file' / 'out'}: not a directory: use another folder with -o\n"
+
+
+@pytest.mark.parametrize("upstream", ["nonsense", "http://127.0.0.1:8000", "a:1;", ""])
+def test_nginx_refuses_an_upstream_that_nginx_could_not_reach(good: str, upstream: str) -> None:
+    done = run("nginx", "-c", good, "--upstream", upstream)
+    assert done.exit_code == 2
+    assert f"{upstream!r} is no address of authsvc: write host:port or unix:/path, without http://" in in_a_line(done)
+
+
+def test_nginx_says_which_header_of_the_config_it_cannot_use(good: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authsvc.nginx._TAKEN", frozenset({"x-org-id"}))  # the config's own checks let it pass
+    done = run("nginx", "-c", good)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr.startswith(
+        f'{good}: authentication.oidc.extract_headers: identity header "X-Org-ID" has another'
+    )
+
+
+def told_of(good: str, token: str, *words: str) -> str:
+    """What explain prints for a token on a path that needs the role admin."""
+    return run("explain", "-c", good, "--token", token, *(words or ("GET", "/admin/x"))).stdout
+
+
+def unsigned(header: dict[str, object]) -> str:
+    head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+    return f"{head}.e30.AAAA"
+
+
+def test_explain_says_why_there_are_no_keys(tmp_path: Path, issuer: Issuer) -> None:
+    file, slashed = tmp_path / "slash.yaml", f"{issuer.url}/"
+    file.write_text(CONFIG.format(url=slashed) + "  # a slash too many\n")
+    token = issuer.token("ann", iss=slashed)
+    why = f"its issuer is {issuer.url!r}, the config says {slashed!r}"
+    for path in ("/admin/x", "/x"):
+        lines = run("explain", "-c", str(file), "--token", token, "GET", path).stdout.splitlines()
+        assert sum(why in line for line in lines) == 2  # in the identity step and in the summary
+        assert "next: write the issuer in the config exactly as the provider does, to the last slash" in lines
+
+
+def test_explain_says_why_there_are_no_keys_when_nobody_answers(tmp_path: Path, issuer: Issuer) -> None:
+    (tmp_path / "gone.yaml").write_text(CONFIG.format(url="http://127.0.0.1:1"))
+    told = told_of(str(tmp_path / "gone.yaml"), issuer.token(iss="http://127.0.0.1:1"))
+    assert "503 keys_unavailable: no keys of demo could be had yet: http://127.0.0.1:1/.well-known" in told
+    assert "cannot connect" in told
+    assert "next: see whether this machine reaches the provider" in told
+
+
+def test_explain_sends_to_the_provider_when_it_is_out_of_order(tmp_path: Path) -> None:
+    with Issuer() as broken:
+        broken.failing = True
+        (tmp_path / "broken.yaml").write_text(CONFIG.format(url=broken.url))
+        told = told_of(str(tmp_path / "broken.yaml"), broken.token())
+    assert "the answer is 500, not 200\nnext: see what is wrong at the provider" in told
+
+
+def test_explain_says_why_a_credential_on_a_public_path_was_ignored(good: str, issuer: Issuer) -> None:
+    file = Path(good)
+    file.write_text(file.read_text().replace("allowed_roles: [admin]", "allowed_roles: []"))
+    told = told_of(good, issuer.token(aud="other"))
+    assert "✗ identity  credential ignored: wrong_audience: the token is for other; wanted is https://api" in told
+    assert "200 public" in told
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ({"alg": "HS256"}, "alg HS256 is symmetric"),
+        ({"alg": "none"}, "alg 'none' is none that authsvc verifies"),
+        ({"alg": ["RS256"]}, "the token's header names no alg"),
+        ({}, "the token's header names no alg"),
+    ],
+)
+def test_explain_names_an_algorithm_that_is_never_verified(good: str, header: dict[str, object], said: str) -> None:
+    told = told_of(good, unsigned(header))
+    assert f"401 unsupported_algorithm: {said}" in told
+    assert "next: ask the issuer for RS256 or ES256" in told
+
+
+def test_explain_leaves_the_algorithms_of_the_provider_to_the_config(good: str, issuer: Issuer) -> None:
+    file = Path(good)
+    file.write_text(file.read_text().replace("allow_insecure", "algorithms: [ES256], allow_insecure"))
+    told = told_of(good, issuer.token())
+    assert "alg RS256 is not among this provider's: ES256" in told
+    assert "next: add the algorithm to the provider's algorithms" in told
+
+
+def test_explain_shows_no_rate_limit_since_nothing_was_counted(good: str, issuer: Issuer) -> None:
+    file = Path(good)
+    file.write_text(file.read_text() + "rate_limit: {tiers: {free: {limit: 5/hour}}}\n")
+    told = told_of(good, issuer.token(roles=["admin"]))
+    assert "✓ limit     tier free: 5/hour" in told
+    assert "RateLimit" not in told
+
+
+def test_explain_has_a_next_step_for_every_refusal_it_can_meet() -> None:
+    not_met = {"allowed", "public", "unknown_endpoint", "limits_unavailable", "internal_error"}
+    assert {reason.value for reason in Reason} - {reason.value for reason in NEXT_STEPS} == not_met
+
+
+@pytest.mark.parametrize("before", ["Bearer ", "bearer  ", "Authorization: Bearer "])
+def test_explain_takes_a_token_with_the_words_it_is_sent_with(good: str, issuer: Issuer, before: str) -> None:
+    pasted = before + issuer.token("ann", roles=["admin"])
+    assert "200 allowed" in told_of(good, pasted)
+    typed = run("explain", "-c", good, "--token", "-", "GET", "/admin/x", typed=f" {pasted}\n")
+    assert "200 allowed" in typed.stdout
+
+
+def in_a_line(done: Result) -> str:
+    return " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--token", "-", "GET", "/x"], "no token was given on standard input"),
+        (["--token", "", "GET", "/x"], "no token was given: what follows --token is empty"),
+        (["get", "/x"], "'get' is not in capitals: write GET"),
+        (["GET", "https://a.example/api/x"], "write only the path, such as /api/x?y=1"),
+        (["--ip", "nonsense", "GET", "/x"], "'nonsense' is no address"),
+    ],
+)
+def test_explain_says_how_it_wants_to_be_asked(good: str, words: list[str], said: str) -> None:
+    done = run("explain", "-c", good, *words, typed="\n")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in in_a_line(done)
+
+
+def test_explain_shows_ten_roles_and_counts_the_others(good: str, issuer: Issuer) -> None:
+    told = told_of(good, issuer.token(roles=[f"r{number}" for number in range(25)]))
+    assert "r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 and 15 more" in told
+    assert "r10" not in told.partition("\n\n")[0]
+
+
+def test_explain_of_a_call_without_the_role_never_reaches_the_limit(good: str, issuer: Issuer) -> None:
+    assert "· limit     not reached" in told_of(good, issuer.token(roles=["user"]))
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [({}, "the caller has no role: the token has no claim roles"), ({"roles": []}, "the token lists none in roles")],
+)
+def test_explain_names_the_claim_in_which_no_role_was(
+    good: str, issuer: Issuer, claims: dict[str, object], said: str
+) -> None:
+    assert said in told_of(good, issuer.token(**claims))
+
+
+def test_explain_says_times_in_words(good: str, issuer: Issuer) -> None:
+    now = int(time.time())
+    assert "no aud, expires in 59 min" in told_of(good, issuer.token(aud=None))
+    told = told_of(good, issuer.token(exp=now - 185))
+    assert "aud 'https://api.example.test', expired 3 min ago" in told
+    assert "401 expired: the token expired 3 min ago" in told
+    assert "the token is valid in 2 h (nbf)" in told_of(good, issuer.token(nbf=now + 7260 + 60))
+    assert "expired 5 h ago" in told_of(good, issuer.token(exp=now - 5 * 3600))
+
+
+def test_explain_says_at_the_call_what_is_wrong_with_it(good: str) -> None:
+    lines = run("explain", "-c", good, "GET", "/a/../b").stdout.splitlines()
+    assert lines[0] == "✗ call      the path can be read two ways: it holds a dot segment"
+    assert lines[1] == "· rule      not reached"
+
+
+def test_help_says_every_command_in_a_whole_line() -> None:
+    done = run("--help")
+    assert done.exit_code == 0
+    assert "..." not in done.stdout.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "explain", "nginx"])
+def test_help_names_the_variable_for_the_config(command: str) -> None:
+    assert "env var: AUTHSVC_CONFIG" in run(command, "--help").stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "nginx"])
+def test_a_stray_word_is_taken_for_the_config_file(command: str, good: str) -> None:
+    done = run(command, good)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"name the config file with -c {good}" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["explain", "GET", "/x"], ["nginx"], ["serve"]])
+def test_a_config_that_is_not_there_is_to_be_named(command: list[str], tmp_path: Path) -> None:
+    done = run(command[0], "-c", str(tmp_path / "none.yaml"), *command[1:])
+    line = f"{tmp_path / 'none.yaml'}: cannot be read: no such file or directory: name it with -c"
+    assert done.stderr.splitlines()[0] == line
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ It needs nginx; without memcached it counts in memory. Nothing stays behind when
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import time
@@ -64,12 +65,19 @@ def _row(call: Call) -> str:
     return f"{call.method + ' ' + call.path:<38} {call.told:<24} {call.expected:<9}"
 
 
+def _explain_line(running: Stack) -> str:
+    """To paste: it runs this authsvc, wherever it is installed."""
+    words = [sys.executable, "-m", "authsvc", "explain", "-c", str(running.authsvc.config_file)]
+    return f'{shlex.join(words)} --token "$MEMBER" GET /api/admin/reports'
+
+
 def _show(running: Stack) -> int:
     file = running.folder / "tokens.sh"
     file.touch(mode=0o600)  # they are made-up tokens, but the habit is worth keeping
     file.write_text(variables(running.issuer, running.url), "utf-8")
     print(f"{_title(running)}\n\nIn another terminal, first this line, then any of those below it:\n\n  . {file}\n")
     print(indent(lines(), "  "))
+    print(f"What was decided, step by step:\n\n  {_explain_line(running)}\n")
     print("The tokens are good for an hour.")
     print(f"Audit lines:  tail -f {running.authsvc.output}\nThe config:   {running.authsvc.config_file}")
     print("Ctrl-C ends it.", flush=True)

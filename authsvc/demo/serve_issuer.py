@@ -12,8 +12,13 @@ import threading
 from authsvc.demo.calls import told
 from authsvc.demo.issuer import Issuer
 
+USAGE = "usage: python -m authsvc.demo.serve_issuer PORT API_URL"
+
 
 def main(arguments: list[str]) -> None:
+    if len(arguments) != 2 or not arguments[0].isdecimal():
+        print(USAGE, file=sys.stderr)
+        sys.exit(2)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from authsvc import nginx
@@ -38,7 +39,7 @@ from authsvc.demo.processes import (
     free_port,
 )
 
-# ${...} is filled from the environment by authsvc itself, as in any other config file.
+# ${...} is filled in before the file is written, so that `authsvc check -c` and `explain -c` can use it as it is.
 CONFIG = """\
 authentication:
   oidc:
@@ -68,7 +69,7 @@ rate_limit:
 CACHE = """\
 cache:
   memcached: ${DEMO_MEMCACHED}
-  secret: ${DEMO_SECRET}
+  secret: "${DEMO_SECRET}"
 """
 SERVER = """\
     include authsvc-http.conf;
@@ -89,13 +90,16 @@ SERVER = """\
 
 
 class Authsvc(Process):
-    """`authsvc serve` with this config. Audit lines and what gunicorn says go to `output`."""
+    """`authsvc serve` with this config, its ${...} filled from `environment`.
+
+    Audit lines and what gunicorn says go to `output`.
+    """
 
     def __init__(
         self, config: str, folder: Path, environment: Mapping[str, str], workers: int = 1, port: int | None = None
     ) -> None:
         self.config_file = folder / "authsvc.yaml"
-        self.config_file.write_text(config, "utf-8")
+        self.config_file.write_text(Template(config).safe_substitute(environment), "utf-8")
         port = port or free_port()
         serve = ["serve", "-c", str(self.config_file), "--bind", f"127.0.0.1:{port}", "--workers", str(workers)]
         # unbuffered: an audit line is in the file when the answer is out

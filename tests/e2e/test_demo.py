@@ -14,7 +14,7 @@ import pytest
 
 from authsvc.demo.calls import CALLS
 from authsvc.demo.processes import Memcached, free_port
-from authsvc.demo.stack import Authsvc
+from authsvc.demo.stack import Authsvc, stack
 
 COMPOSE_CONFIG = Path(__file__).parents[2] / "deploy/compose/authsvc.yaml"
 DEMO = [sys.executable, "-m", "authsvc", "demo"]
@@ -80,9 +80,30 @@ def test_the_printed_lines_do_in_a_shell_what_they_say() -> None:
             shell = subprocess.run(["bash", "-c", f"{tokens}\n{curl}"], capture_output=True, text=True, timeout=20)
             assert tuple(map(int, re.findall(r"^HTTP/1.1 (\d+)", shell.stdout, re.MULTILINE))) == call.expect, curl
             assert " ".join(expected) == call.expected
+        explain = next(line for line in printed if " explain -c " in line)
+        assert explain.startswith(sys.executable)
+        told = subprocess.run(["bash", "-c", f"{tokens}\n{explain}"], capture_output=True, text=True, timeout=20)
+        assert told.returncode == 1
+        assert "403 role_required: the rule asks for admin; the caller has user" in told.stdout
         demo.send_signal(signal.SIGINT)
         assert demo.wait(timeout=20) == 0
         assert not Path(tokens.removeprefix(". ")).exists()
+
+
+def test_the_config_of_the_demo_stands_alone() -> None:
+    with stack(ready="/healthz") as running:
+        command = [sys.executable, "-m", "authsvc", "check", "-c", str(running.authsvc.config_file)]
+        checked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        assert (checked.returncode, checked.stderr) == (0, "")
+        assert "${" not in running.authsvc.config_file.read_text("utf-8")
+
+
+@pytest.mark.parametrize("words", [[], ["9100"], ["port", "http://api"]])
+def test_the_issuer_as_a_program_says_how_it_is_called(words: list[str]) -> None:
+    command = [sys.executable, "-m", "authsvc.demo.serve_issuer", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "usage: python -m authsvc.demo.serve_issuer PORT API_URL\n"
 
 
 def test_authsvc_of_the_compose_file_finds_the_issuer_that_starts_after_it(tmp_path: Path) -> None:
