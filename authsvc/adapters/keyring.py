@@ -85,7 +85,10 @@ class Keyring:
         return jwks.expire(keys, now, self._times.cache_ttl_s)
 
     def refresh(self, provider: str, now: float) -> jwks.KeySet | None:
-        """One forced download for a token whose key is unknown; `None` where nothing newer could be had."""
+        """What is known after at most one forced download, for a token whose key is unknown.
+
+        Also what another call has brought meanwhile: whoever looked just before that must not go away empty.
+        """
         ring = self._rings[provider]
         before = ring.keys
         # callers at the same time wait for the one download and share its result, but not for ever
@@ -95,7 +98,7 @@ class Keyring:
                     self._force(ring, now)
             finally:
                 ring.lock.release()
-        return self.current(provider, now) if ring.keys is not before else None
+        return self.current(provider, now)
 
     def status(self) -> dict[str, str]:
         """Per provider an empty string where there are keys, else why not."""

@@ -24,7 +24,7 @@ class Keys(Protocol):
         ...
 
     def refresh(self, provider: str, now: float) -> KeySet | None:
-        """What is known after one forced download, or `None` where the cool-down does not allow one."""
+        """What is known after at most one forced download: the same as before where the cool-down allows none."""
         ...
 
 
@@ -124,7 +124,11 @@ class Gate:
         if known is not None and jwt.signed_by_any(token, known.candidates(token.kid, token.alg)):
             return
         fresh = self.keys.refresh(provider.name, now)
-        if fresh is not None and jwt.signed_by_any(token, fresh.candidates(token.kid, token.alg)):
+        if (
+            fresh is not None
+            and _differs(fresh, known)
+            and jwt.signed_by_any(token, fresh.candidates(token.kid, token.alg))
+        ):
             return
         latest = fresh or known
         if latest is None:
@@ -147,6 +151,11 @@ class Gate:
         trail.quota = self.counters.spend(tier, counted, now)
         if trail.quota is not None and trail.quota.refused:
             raise Refused(Reason.RATE_LIMITED, f"tier {tier.name}: {tier.limit} in {tier.window_s} s are used up")
+
+
+def _differs(fresh: KeySet, known: KeySet | None) -> bool:
+    """Whether a second look is worth a signature check."""
+    return known is None or fresh.keys != known.keys
 
 
 def _call(request: Request) -> tuple[str, list[str]]:

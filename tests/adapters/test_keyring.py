@@ -294,7 +294,7 @@ def test_good_keys_survive(make: MakeRing, issuer: CountedIssuer, clock: Clock, 
     ring.start()
     issuer.key_set = document
     clock.pass_(60)
-    assert ring.refresh("demo", clock.now) is None
+    assert kids(ring.refresh("demo", clock.now)) == ["key-1"]
     assert kids(ring.current("demo", clock.now)) == ["key-1"]
     assert ring.status() == {"demo": ""}
     assert heard[-1] == "failed"
@@ -649,3 +649,16 @@ def test_without_a_secret_nothing_is_written_to_memcached(issuer: CountedIssuer)
     service.keyring.stop()
     assert service.ready() == {"demo": ""}
     assert store.calls == []
+
+
+def test_who_looked_just_before_anothers_download_gets_its_result_too(
+    make: MakeRing, issuer: CountedIssuer, clock: Clock
+) -> None:
+    """Else a valid token would be refused: the set it was looked up in is old, and the cool-down has begun."""
+    ring = make()
+    ring.start()
+    issuer.rotate()
+    seen = ring.current("demo", clock.now)
+    ring.refresh("demo", clock.now)  # another call, with the new key
+    assert kids(seen) == ["key-1"]
+    assert kids(ring.refresh("demo", clock.now)) == ["key-1", "key-2"]
