@@ -121,14 +121,10 @@ class Gate:
     def _check_signature(self, token: jwt.Token, provider: jwt.Provider, now: float) -> None:
         """With the keys at hand; else once more with those of one forced download."""
         known = self.keys.current(provider.name, now)
-        if known is not None and jwt.signed_by_any(token, known.candidates(token.kid, token.alg)):
+        if _signed_by(known, token):
             return
         fresh = self.keys.refresh(provider.name, now)
-        if (
-            fresh is not None
-            and _differs(fresh, known)
-            and jwt.signed_by_any(token, fresh.candidates(token.kid, token.alg))
-        ):
+        if fresh != known and _signed_by(fresh, token):
             return
         latest = fresh or known
         if latest is None:
@@ -153,9 +149,8 @@ class Gate:
             raise Refused(Reason.RATE_LIMITED, f"tier {tier.name}: {tier.limit} in {tier.window_s} s are used up")
 
 
-def _differs(fresh: KeySet, known: KeySet | None) -> bool:
-    """Whether a second look is worth a signature check."""
-    return known is None or fresh.keys != known.keys
+def _signed_by(keys: KeySet | None, token: jwt.Token) -> bool:
+    return keys is not None and jwt.signed_by_any(token, keys.candidates(token.kid, token.alg))
 
 
 def _call(request: Request) -> tuple[str, list[str]]:
