@@ -166,7 +166,9 @@ class _Words:
             return f"the rule asks for {_some(decision.wanted, ' or ')}; {self._roles(decision.identity)}"
         if reason is Reason.UNSUPPORTED_ALGORITHM:
             return _about_alg(_alg(self.token)) or detail
-        return f"{detail}: {self._why_no_keys()}" if reason is Reason.KEYS_UNAVAILABLE else detail
+        if reason is Reason.KEYS_UNAVAILABLE:  # a download may end, and say more, just after the call gave up
+            return f"{detail.partition('yet: ')[0]}yet: {self._why_no_keys()}"
+        return detail
 
     def _roles(self, identity: Identity) -> str:
         """The caller's roles; where there are none, which claim was looked at."""

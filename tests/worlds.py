@@ -25,6 +25,7 @@ class FakeKeys:
     known: jwks.KeySet | None = None
     downloadable: jwks.KeySet | None = None
     downloads: int = 0
+    failure: str = ""
 
     def current(self, provider: str, now: float) -> jwks.KeySet | None:
         return self.known
@@ -32,6 +33,9 @@ class FakeKeys:
     def refresh(self, provider: str, now: float) -> jwks.KeySet | None:
         self.downloads += 1
         return self.downloadable
+
+    def trouble(self, provider: str) -> str:
+        return self.failure
 
 
 @dataclass
@@ -45,6 +49,9 @@ class KeysByProvider:
 
     def refresh(self, provider: str, now: float) -> jwks.KeySet | None:
         return None
+
+    def trouble(self, provider: str) -> str:
+        return ""
 
 
 @dataclass

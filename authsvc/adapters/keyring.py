@@ -100,6 +100,10 @@ class Keyring:
                 ring.lock.release()
         return self.current(provider, now)
 
+    def trouble(self, provider: str) -> str:
+        """Why the last download failed, or "" where it did not."""
+        return self._rings[provider].error
+
     def status(self) -> dict[str, str]:
         """Per provider an empty string where there are keys, else why not."""
         now = self._clock()

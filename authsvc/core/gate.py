@@ -27,6 +27,10 @@ class Keys(Protocol):
         """What is known after at most one forced download: the same as before where the cool-down allows none."""
         ...
 
+    def trouble(self, provider: str) -> str:
+        """Why the last download failed, or "" where it did not."""
+        ...
+
 
 class Counters(Protocol):
     """Where calls are counted."""
@@ -127,10 +131,13 @@ class Gate:
         if fresh != known and _signed_by(fresh, token):
             return
         latest = fresh or known
+        trouble = self.keys.trouble(provider.name)
         if latest is None:
-            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys of {provider.name} could be had yet")
+            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys of {provider.name} could be had yet: {trouble}")
         if latest.candidates(token.kid, token.alg):
             raise Refused(Reason.INVALID_SIGNATURE, f"key {token.kid!r} of {provider.name} did not make this signature")
+        if trouble:  # the key may be new and cannot be had now: nobody knows whether this token is bad
+            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"key {token.kid!r} may be new, and {trouble}")
         raise Refused(Reason.UNKNOWN_KEY, f"{provider.name} lists no {token.alg} key {token.kid!r}")
 
     def _issuer_hint(self, issuer: str) -> str:

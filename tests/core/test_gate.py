@@ -201,6 +201,14 @@ def test_a_forged_signature_is_refused(downloadable):
     assert reason(forged, gate(FakeKeys(key_set(key()), downloadable))) is Reason.INVALID_SIGNATURE
 
 
+def test_an_unknown_key_cannot_be_judged_while_the_provider_is_down():
+    down = FakeKeys(key_set(key()), failure="it does not answer")
+    decision = decide(gate(down), call(token({"kid": "k9"})))
+    assert (decision.reason, decision.allowed) == (Reason.KEYS_UNAVAILABLE, False)
+    assert "it does not answer" in decision.detail
+    assert reason(token(), gate(down)) is Reason.ALLOWED
+
+
 def test_a_key_that_vanished_with_the_download_is_unknown():
     forged = token(signer=key(number=1))
     keys = FakeKeys(key_set(key()), key_set(key(kid="k2", number=2)))
