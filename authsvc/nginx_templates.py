@@ -30,7 +30,7 @@ map $request_uri $authsvc_ambiguous_uri {
 map $authsvc_served $authsvc_served_path {
     volatile;
     default $authsvc_served;
-    "~[\x00-\x1f\x7f]" unsafe;
+    "~[\x00-\x1f\x7f]| $" unsafe;  # a space at the end would be cut off on the way
 }
 """
 
@@ -40,9 +40,16 @@ _SERVER = """# Include once in each server { } that has protected locations.
 # of your own `location /`, and whatever that answers would count as a yes.
 set $authsvc_server yes;
 
-# The question to authsvc. `internal`: a client that asks for it gets 404.
-location = /_authsvc {
+# The question to authsvc. No client can ask for it: its name has no slash. So no `location /` of yours can answer
+# it either, where this file is forgotten.
+location = _authsvc {
     internal;
+    # The served path is used up by each question. A place that inherits auth_request without setting it anew (a
+    # nested location without the include, limit_except, a `break` above the include) gets 500, not a guess.
+    if ($authsvc_served = "") { return 500; }
+    set $authsvc_served_now $authsvc_served_path;
+    set $authsvc_served "";
+
     proxy_pass http://authsvc_service/auth;
 
     # Keep the connection. Without these lines every question opens a new one.
@@ -61,7 +68,7 @@ location = /_authsvc {
     proxy_set_header X-Original-URI $request_uri;
     # What nginx serves in its place after an internal redirect (rewrite ... last, try_files, error_page):
     # authsvc judges both. Decoded, so a value with control characters is replaced before it gets here.
-    proxy_set_header X-Served-Path $authsvc_served_path;
+    proxy_set_header X-Served-Path $authsvc_served_now;
     # Behind another proxy, set up the real_ip module first.
     proxy_set_header X-Real-IP $remote_addr;
     proxy_set_header X-Request-ID $request_id;
@@ -135,9 +142,9 @@ _LOCATION_NOTES = """\
 # - never include it in server { }: one proxy_set_header in a location then removes all of these, and clients
 #   set X-User-* themselves.
 # - `return` and `rewrite` in the location run before the question is asked: such answers are public.
-# - `rewrite ... break` belongs below this include: above it, rules must fit the rewritten path too.
-# - a location within this one that has a proxy_set_header of its own must include this file again, else the
-#   API gets the client's headers there.
+# - include it again in each location within this one: without it such a location answers 500. The same goes for
+#   `break` or `rewrite ... break` above this include, and for limit_except.
+# - never `rewrite ... last` in a location with this include: what it leads to may be judged by the path before.
 # - a regex location ( ~ \\.json$ ) beside this one takes requests away from it, unasked.
 # - a `rewrite` in server { } rewrites the question too, and the page it finds is a YES: never have one.
 # - `satisfy any` lets an allow list overrule authsvc.
@@ -168,7 +175,7 @@ _LOCATION = f"""# Include in each location that authsvc protects, beside its pro
 {_LOCATION_NOTES}
 if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
 set $authsvc_served $uri;
-auth_request /_authsvc;
+auth_request _authsvc;
 # What it answered. $authsvc_reason is good to have in your log_format.
 <<ask>>
 
@@ -207,7 +214,7 @@ _OPENRESTY = f"""# Include INSTEAD of authsvc-location.conf, in nginx with the L
 {_LOCATION_NOTES}
 <<forget>>
 if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
-set $authsvc_served $uri;
+set $authsvc_served "";
 
 access_by_lua_block {{
     local identity = {{
@@ -247,7 +254,8 @@ access_by_lua_block {{
     end
 
     local _ = ngx.var.request_id  -- read before it is copied, or the question would get an id of its own
-    local answer = ngx.location.capture("/_authsvc", {{ method = ngx.HTTP_GET, copy_all_vars = true }})
+    ngx.var.authsvc_served = ngx.var.uri  -- here, not by `set`: a nested location inherits this block, but no `set`
+    local answer = ngx.location.capture("_authsvc", {{ method = ngx.HTTP_GET, copy_all_vars = true }})
     local said = answer_headers(answer)
     local status = status_for_client(answer, said)
     for name, variable in pairs(verdict) do ngx.var[variable] = said[name] or "" end

@@ -98,14 +98,17 @@ class _Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        made = self._deadline.connections
+        deadline = self._deadline
 
         class Watched(pool.ConnectionCls):  # type: ignore[misc]  # a class chosen at run time
             held: Any = None
 
             def _new_conn(self) -> Any:
                 self.held = super()._new_conn()
-                made.append(self)
+                deadline.connections.append(self)
+                if deadline.passed:  # the resolver took all the time there was, and nobody will cut this one
+                    self.held.close()
+                    raise OSError("no time is left")
                 return self.held
 
         pool.ConnectionCls = Watched

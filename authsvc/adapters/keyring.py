@@ -26,6 +26,7 @@ TICK_S = 1.0
 RETRY_S = 10.0  # after a failed download, until the next in the background
 EMPTY_RETRY_S = 2.0  # the same while there are no keys at all
 WAIT_FOR_PEER_S = 2.0
+OVERDUE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,10 @@ class _Ring:
     error: str = "no download has ended yet"
     forced_at: float = float("-inf")
     next_at: float = 0.0
+    begun: int = 0  # downloads are numbered as they begin, so that one that was given up cannot come in late
+    kept: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Keyring:
@@ -113,7 +117,7 @@ class Keyring:
         }
 
     def _force(self, ring: _Ring, now: float) -> None:
-        if now - ring.forced_at < self._times.cooldown_s:
+        if 0 <= now - ring.forced_at < self._times.cooldown_s:  # below 0 the clock was set back
             self._report(ring.provider.name, "cooldown")
             return
         ring.forced_at = self._claim(ring, "forced", now, int(self._times.cooldown_s))
@@ -128,6 +132,8 @@ class Keyring:
         fetching = threading.Thread(target=self._fetch, args=(ring,), name="authsvc-forced", daemon=True)
         fetching.start()
         fetching.join(DEADLINE_S)
+        if fetching.is_alive():
+            ring.error = f"no whole answer within {DEADLINE_S:g} s"
 
     def _claim(self, ring: _Ring, what: str, now: float, ttl_s: int) -> float:
         """When the fleet last began this; without a fleet, or without memcached, it is ours."""
@@ -156,16 +162,21 @@ class Keyring:
         self._keep(ring, copy)
         return True
 
-    def _keep(self, ring: _Ring, new: jwks.KeySet) -> None:
-        if ring.keys is not None and new.fetched_at < ring.keys.fetched_at:
-            return  # a download that was given up came in late
-        ring.keys = jwks.merge(ring.keys, new, self._times.cache_ttl_s)
+    def _keep(self, ring: _Ring, new: jwks.KeySet, number: int | None = None) -> None:
+        with ring.guard:
+            if number is not None and number < ring.kept:
+                return  # a download that was given up came in late
+            ring.kept = ring.kept if number is None else number
+            ring.keys = jwks.merge(ring.keys, new, self._times.cache_ttl_s)
         ring.error = ""
         ring.next_at = new.fetched_at + self._times.refresh_interval_s * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
 
     def _fetch(self, ring: _Ring) -> bool:
         """Download, keep and share. A failure changes nothing but the error text and the next attempt."""
         name = ring.provider.name
+        with ring.guard:
+            ring.begun += 1
+            number = ring.begun
         try:
             new = download(ring.provider, self._clock())
         except (FetchFailed, ValueError) as problem:
@@ -173,7 +184,7 @@ class Keyring:
             ring.next_at = self._clock() + min(RETRY_S if ring.keys else EMPTY_RETRY_S, self._times.refresh_interval_s)
             self._report(name, "failed")
             return False
-        self._keep(ring, new)
+        self._keep(ring, new, number)
         self._report(name, "fetched")
         if self._shared and ring.keys:
             self._shared.save(ring.provider, ring.keys)
@@ -195,7 +206,7 @@ class Keyring:
     def _after_fork(self) -> None:
         """A child has the keys, but neither the thread nor any lock that was free."""
         for ring in self._rings.values():
-            ring.lock = threading.Lock()
+            ring.lock, ring.guard = threading.Lock(), threading.Lock()
         if not self._stop.is_set():
             self._stop = threading.Event()
             self._spawn()
@@ -211,9 +222,11 @@ class Keyring:
 
     def _tend(self, ring: _Ring) -> None:
         now = self._clock()
-        if self._adopt(ring) or now < ring.next_at:
+        longest = self._times.refresh_interval_s * 1.2
+        if self._adopt(ring) or ring.next_at - longest < now < ring.next_at:  # else due, or the clock was set back
             return
-        if self._claim(ring, "lease", now, 5) == now:
+        overdue = now > ring.next_at + OVERDUE_S  # whatever a marker in memcached says
+        if self._claim(ring, "lease", now, 5) == now or overdue:
             self._fetch(ring)
 
 
