@@ -146,7 +146,8 @@ _LOCATION_NOTES = """\
 #   `break` or `rewrite ... break` above this include, and for limit_except.
 # - never `rewrite ... last` in a location with this include: what it leads to may be judged by the path before.
 # - a regex location ( ~ \\.json$ ) beside this one takes requests away from it, unasked.
-# - a `rewrite` in server { } rewrites the question too, and the page it finds is a YES: never have one.
+# - a `rewrite` in server { } whose pattern does not begin with ^/ rewrites the question too, and the page it
+#   finds is a YES: never have one.
 # - `satisfy any` lets an allow list overrule authsvc.
 # - underscores_in_headers must stay off: X_User_Id would reach the API as X-User-Id.
 """

@@ -73,3 +73,44 @@ def test_a_path_beyond_ascii_is_the_same_path_to_both(running: Stack, path: str)
 def test_the_audit_line_names_both_paths(running: Stack) -> None:
     ask(running, "/v1/orders", "user")
     assert running.audit()[-1]["path"] == "/v1/orders -> /api/orders"
+
+
+CARELESS = SERVER.replace(
+    "        location / { return 404; }",
+    """
+        location /nest/ {
+            include authsvc-location.conf;
+            location /nest/admin/ { proxy_pass http://api; }
+        }
+        location /n/ { rewrite ^/n/(.*)$ /nest/$1 last; }
+        location /lim/ {
+            include authsvc-location.conf;
+            limit_except GET { deny 192.0.2.1; }
+            proxy_pass http://api;
+        }
+        location /brk/ {
+            rewrite ^/brk/(.*)$ /api/$1 break;
+            include authsvc-location.conf;
+            proxy_pass http://api;
+        }
+        location / { return 404; }""",
+)
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["with the server include", "without the server include"])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/n/admin/x"), ("POST", "/lim/x"), ("GET", "/brk/admin/x")])
+def test_where_the_served_path_is_not_known_the_answer_is_500(forgotten: bool, method: str, path: str) -> None:
+    """auth_request reaches places that the rest of the include does not."""
+    server = CARELESS.replace("location / { return 404; }", "location / { return 200 open; }")
+    server = server.replace("include authsvc-server.conf;", "set $authsvc_server no;") if forgotten else server
+    with stack(server=server, workers=1, with_memcached=False) as careless:
+        before = careless.api.requests_seen
+        connection = http.client.HTTPConnection("127.0.0.1", careless.nginx.port, timeout=10)
+        connection.request(method, path, headers={"Authorization": f"Bearer {careless.issuer.token(roles=['user'])}"})
+        assert connection.getresponse().status == 500
+        connection.close()
+        assert careless.api.requests_seen == before
+
+
+def test_a_space_at_the_end_of_the_served_path_is_not_lost_on_the_way(running: Stack) -> None:
+    assert ask(running, "/v1/orders%20", "user")[0] == 403

@@ -74,7 +74,7 @@ SERVERS = """
     }
     server {
         listen 127.0.0.1:%(rewritten)s;
-        rewrite ^/(?!api|proved) /page last;
+        rewrite ^(?!/api|/proved) /page last;
         location = /page { return 200 "a page for people"; }
         include authsvc-server.conf;
         location /api/ { include %(location)s; %(api)s }
