@@ -38,7 +38,9 @@ class Service:
         self._said_at = float("-inf")
         self.journal = Journal(settings.sample_allows, lines)
         self._store = store = store or _store(settings)
-        self.keyring = Keyring(settings.providers, settings.key_times, self._shared(store), self._key_event, clock)
+        self.keyring = Keyring(
+            settings.providers, settings.key_times, self._shared(store), self.journal.key_event, clock
+        )
         self.gate = Gate(
             providers={provider.issuer: provider for provider in settings.providers},
             policy=settings.policy,
@@ -52,7 +54,7 @@ class Service:
         """Keys are shared only where they can be authenticated."""
         if not store.shared or self.settings.secret is None:
             return None
-        return SharedKeys(store, self.settings.secret, self.settings.key_times.max_stale_s, self._key_event)
+        return SharedKeys(store, self.settings.secret, self.settings.key_times.max_stale_s, self.journal.key_event)
 
     def _store_trouble(self, event: str) -> None:
         """Counted always, said once a minute: calls go on, so nobody would notice else."""
@@ -62,9 +64,6 @@ class Service:
             self._said_at = now
             how = self.settings.on_store_error
             print(f"authsvc: memcached does not answer: limits go on as on_store_error: {how}", file=sys.stderr)
-
-    def _key_event(self, provider: str, event: str) -> None:
-        self.journal.key_event(provider, event)
 
     def answer(self, request: Request) -> tuple[int, Headers]:
         """Status and headers for nginx. Whatever happens, it is an answer, and never a yes by accident."""

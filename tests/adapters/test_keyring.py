@@ -27,6 +27,7 @@ from authsvc.demo.issuer import Issuer
 from authsvc.demo.processes import free_port
 from authsvc.service import Service
 from helpers import Clock, CountingStore, in_threads
+from waiting import within
 
 TIMES = KeyTimes(cache_ttl_s=3600, refresh_interval_s=300, cooldown_s=30, max_stale_s=86400)
 SECRET = b"a secret of more than thirty-two bytes"
@@ -118,15 +119,6 @@ def gate_with(ring: Keyring, issuer: Issuer) -> Gate:
 
 def asks(gate: Gate, token: str, now: float) -> Reason:
     return gate.decide(Request("GET", "/", f"Bearer {token}"), now)[0].reason
-
-
-def within(seconds: float, holds: Callable[[], bool]) -> bool:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if holds():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 # ---- start

@@ -8,15 +8,16 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from authsvc.demo.stack import CONFIG, Stack, stack
+from waiting import within
 
 IDENTITY = {"x-user-id", "x-user-email", "x-user-roles", "x-user-issuer", "x-org-id", "x-subscription-plan"}
-# Two of a kind: `others` in the shipped config takes whoever names no plan.
+# A trial tier large enough that a burst is more than a handful of calls.
 TIGHT = CONFIG.replace("trial: {limit: 3/hour", "trial: {limit: 20/hour")
 
 
@@ -305,21 +306,12 @@ def test_readyz_tells_of_the_store_and_of_a_config_that_was_not_taken() -> None:
         good = running.authsvc.config_file.read_text("utf-8")
         running.authsvc.config_file.write_text(good + "nonsense: 1\n", "utf-8")
         os.kill(running.authsvc.pid, signal.SIGHUP)
-        assert _within(8, lambda: b"has mistakes" in running.authsvc.get("/readyz")[1])
+        assert within(8, lambda: b"has mistakes" in running.authsvc.get("/readyz")[1])
         assert call(running, "/api/orders", running.issuer.token()).status == 200
         more = good.replace("extract_headers:", "extract_headers:\n      - {claim: team, header: X-Team}")
         running.authsvc.config_file.write_text(more, "utf-8")
         os.kill(running.authsvc.pid, signal.SIGHUP)
-        assert _within(8, lambda: b'"valid"' in running.authsvc.get("/readyz")[1])
+        assert within(8, lambda: b'"valid"' in running.authsvc.get("/readyz")[1])
         assert "identity headers changed" in running.authsvc.output.read_text("utf-8")  # type: ignore[union-attr]
         running.memcached.stop()  # type: ignore[union-attr]
         assert "memcached at" in json.loads(running.authsvc.get("/readyz")[1])["store"]
-
-
-def _within(seconds: float, holds: Callable[[], bool]) -> bool:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
