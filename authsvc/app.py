@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import falcon
@@ -20,12 +20,20 @@ WsgiApp = Callable[..., Iterable[bytes]]
 Sink = Callable[..., None]
 
 
+class KeyState(Protocol):
+    """How it stands with one provider's keys; `problem` is empty where there are some."""
+
+    @property
+    def problem(self) -> str: ...
+    def told(self) -> dict[str, Any]: ...
+
+
 class Answers(Protocol):
     """What the door needs from the service."""
 
     def answer(self, request: Request) -> tuple[int, Headers]: ...
     def refuse(self, reason: Reason) -> tuple[int, Headers]: ...
-    def ready(self) -> dict[str, str]: ...
+    def ready(self) -> Mapping[str, KeyState]: ...
     def health(self) -> dict[str, str]: ...
     @property
     def journal(self) -> Any: ...
@@ -105,9 +113,9 @@ def _readyz(service: Answers) -> Sink:
     def sink(req: falcon.Request, resp: falcon.Response, **_: object) -> None:
         """503 while a provider has no keys, and which one."""
         found = service.ready()
-        ready = not any(found.values())
+        ready = not any(state.problem for state in found.values())
         resp.status = 200 if ready else 503
-        providers = {name: problem or "has keys" for name, problem in found.items()}
+        providers = {name: state.told() for name, state in found.items()}
         resp.text = json.dumps({"ready": ready, **service.health(), "providers": providers}) + "\n"
 
     return sink

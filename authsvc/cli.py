@@ -9,7 +9,7 @@ import ipaddress
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +157,48 @@ def nginx(file: str, upstream: str, forward_token: bool, output: str | None) -> 
         return
     for name, text in files.items():
         click.echo(f"# ---- {name} ----\n{text}")
+
+
+@main.group(short_help="Look at the providers' keys, or drop old ones.")
+def keys() -> None:
+    """Look at the keys that verify tokens, or have every process drop those that are listed no more."""
+
+
+@keys.command(name="show", cls=_WithoutWords, short_help="Print the keys that are in force.")
+@_config
+@_as_json
+def show_keys(file: str, as_json: bool) -> None:
+    """Print each provider's keys as the fleet shares them. Exit 0 where every provider has some, else 1."""
+    from authsvc.keytool import show
+
+    found = show(_load(file))
+    click.echo(json.dumps([one.as_json() for one in found], indent=2) if as_json else _paragraphs(found))
+    sys.exit(0 if all(one.keys for one in found) else 1)
+
+
+@keys.command(name="flush", short_help="Drop keys that their provider lists no more.")
+@_config
+@click.argument("provider", required=False)
+def flush_keys(file: str, provider: str | None) -> None:
+    """Ask PROVIDER, or all of them, and drop what it lists no more, within a second in every process of the fleet.
+
+    For the day when a key was stolen: first withdraw it at the provider, then call this. Exit 0 done, 1 not.
+    """
+    from authsvc.keytool import flush
+
+    settings = _load(file)
+    chosen = [one for one in settings.providers if provider in (None, one.name)]
+    if not chosen:
+        known = ", ".join(one.name for one in settings.providers) or "none"
+        raise click.BadParameter(f"{provider!r} is no provider of {file}: it has {known}", param_hint="'PROVIDER'")
+    done = [flush(settings, one) for one in chosen]
+    for one in done:
+        click.echo(one.as_text(), err=bool(one.problem))
+    sys.exit(1 if any(one.problem for one in done) else 0)
+
+
+def _paragraphs(found: Iterable[Any]) -> str:
+    return "\n\n".join(one.as_text() for one in found)
 
 
 @main.command(short_help="Print the JSON Schema of the config file.")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from authsvc.adapters.config import Settings, visible
+from authsvc.adapters.keyring import KeyStatus
 from authsvc.adapters.store import MemoryStore
 from authsvc.core import jwt, ratelimit, strict
 from authsvc.core.model import Decision, Identity, Reason, Refused, Request, Unavailable
@@ -50,16 +51,19 @@ NEXT_STEPS = {
     Reason.RATE_LIMITED: "wait, or move the caller to another tier",
     Reason.IDENTITY_TOO_LARGE: "have the issuer put fewer or shorter values into the claims that become headers",
 }
-# Of no keys: what is in the text of the failed download -> the next step, else that of the reason.
-_NEXT_FOR_KEYS = (
-    ("its issuer is", "write the issuer in the config exactly as the provider does, to the last slash"),
-    ("TLS certificate", "set ca_file for this provider if its certificate comes from a CA of your own"),
-    ("it names no jwks_uri", "set jwks_uri for this provider"),
-    ("the answer is 5", "see what is wrong at the provider; authsvc tries again by itself"),
-    (" not 200", "open this address in a browser: mend the issuer in the config, or set jwks_uri"),
-    (" key", "look at the provider's key set: a usable key is public, for signing, and of an accepted algorithm"),
-    (" document", "open this address in a browser: mend the issuer in the config, or set jwks_uri"),
-)
+_OPEN_IT = "open this address in a browser: mend the issuer in the config, or set jwks_uri"
+# Of no keys: how the download went -> the next step, else that of the reason.
+_NEXT_FOR_KEYS = {
+    "wrong_issuer": "write the issuer in the config exactly as the provider does, to the last slash",
+    "tls": "set ca_file for this provider if its certificate comes from a CA of your own",
+    "no_jwks_uri": "set jwks_uri for this provider",
+    "other_host": "set jwks_uri for this provider if that host is the right one",
+    "status_5xx": "see what is wrong at the provider; authsvc tries again by itself",
+    "status": _OPEN_IT,
+    "redirect": _OPEN_IT,
+    "not_json": _OPEN_IT,
+    "no_keys": "look at the provider's key set: a usable key is public, for signing, and of an accepted algorithm",
+}
 _ASK_FOR_ALGORITHM = "ask the issuer for RS256 or ES256"
 _SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 _ABOUT_TIMES = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.ISSUED_IN_FUTURE})
@@ -119,17 +123,16 @@ def explain(settings: Settings, method: str, target: str, token: str | None, ip:
     now = time.time()
     authorization = None if token is None else f"Bearer {token}"
     service = Service(settings, store=MemoryStore())
-    before = service.ready()
     decision, identity_headers = service.gate.decide(Request(method, target, authorization, ip, "explain"), now)
     _, headers = render(decision, identity_headers)
     ignored = _ignored(service, authorization, now) if decision.ignored else ""
-    words = _Words(service, before, token)
+    words = _Words(service, token)
     decision = replace(decision, detail=words.of(decision.reason, decision.detail, decision))
     if decision.ignored:
         ignored = f"credential ignored: {decision.ignored.value}: {words.of(decision.ignored, ignored)}"
     steps = _steps(settings, f"{method} {decision.path}", decision, _token_step(token, now, words), ignored)
     counted_nothing = [(name, value) for name, value in headers if not name.startswith("RateLimit")]
-    return Explanation(decision, _next_step(decision, token), steps, counted_nothing)
+    return Explanation(decision, _next_step(decision, token, words), steps, counted_nothing)
 
 
 def _ignored(service: Service, authorization: str | None, now: float) -> str:
@@ -141,22 +144,20 @@ def _ignored(service: Service, authorization: str | None, now: float) -> str:
     return ""
 
 
-def _next_step(decision: Decision, token: str | None) -> str:
+def _next_step(decision: Decision, token: str | None, words: _Words) -> str:
     reason = decision.reason
     if reason is Reason.UNSUPPORTED_ALGORITHM and _alg(token) not in ALGORITHMS:
         return _ASK_FOR_ALGORITHM
     if reason is Reason.KEYS_UNAVAILABLE:
-        fitting = [step for phrase, step in _NEXT_FOR_KEYS if phrase in decision.detail.partition("yet: ")[2]]
-        return (fitting or [NEXT_STEPS[reason]])[0]
+        return _NEXT_FOR_KEYS.get(words.download().outcome, NEXT_STEPS[reason])
     return NEXT_STEPS.get(reason, "")
 
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """Says of a refusal what its own text leaves out. `before` is what was wrong with the keys before the call."""
+    """Says of a refusal what its own text leaves out."""
 
     service: Service
-    before: dict[str, str]
     token: str | None
 
     def of(self, reason: Reason, detail: str, decision: Decision | None = None) -> str:
@@ -180,11 +181,15 @@ class _Words:
         return f"the caller has no role: the token {'has no claim' if missing else 'lists none in'} {claim}"
 
     def _why_no_keys(self) -> str:
+        return self.download().problem or "they came too late for this call, ask again"
+
+    def download(self) -> KeyStatus:
+        """How the download of this token's keys went, once it has ended."""
         provider = self.service.gate.providers[jwt.parse(self.token or "").issuer].name
         ends = time.monotonic() + _LATE_KEYS_S
-        while (why := self.service.ready()[provider]) == self.before[provider] and time.monotonic() < ends:
+        while (found := self.service.ready()[provider]).outcome == "none" and time.monotonic() < ends:
             time.sleep(0.02)
-        return why or "they came too late for this call, ask again"
+        return found
 
 
 def _alg(token: str | None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from authsvc.adapters import config
 from authsvc.adapters.journal import Journal, Lines
-from authsvc.adapters.keyring import Keyring
+from authsvc.adapters.keyring import Keyring, KeyStatus
 from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import MemcachedStore, MemoryStore, Store, StoreDown
@@ -37,10 +37,9 @@ class Service:
         self.settings, self._clock = settings, clock
         self._said_at = float("-inf")
         self.journal = Journal(settings.sample_allows, lines)
-        self._store = store = store or _store(settings)
-        self.keyring = Keyring(
-            settings.providers, settings.key_times, self._shared(store), self.journal.key_event, clock
-        )
+        self._store = store = store or store_of(settings)
+        shared = shared_keys(settings, store, self.journal.key_event)
+        self.keyring = Keyring(settings.providers, settings.key_times, shared, self.journal, clock)
         self.gate = Gate(
             providers={provider.issuer: provider for provider in settings.providers},
             policy=settings.policy,
@@ -50,12 +49,6 @@ class Service:
             counters=Limiter(store, settings.on_store_error, self._store_trouble),
         )
 
-    def _shared(self, store: Store) -> SharedKeys | None:
-        """Keys are shared only where they can be authenticated."""
-        if not store.shared or self.settings.secret is None:
-            return None
-        return SharedKeys(store, self.settings.secret, self.settings.key_times.max_stale_s, self.journal.key_event)
-
     def _store_trouble(self, event: str) -> None:
         """Counted always, said once a minute: calls go on, so nobody would notice else."""
         self.journal.trouble(event)
@@ -63,7 +56,7 @@ class Service:
         if now - self._said_at >= SAY_AGAIN_S:
             self._said_at = now
             how = self.settings.on_store_error
-            print(f"authsvc: memcached does not answer: limits go on as on_store_error: {how}", file=sys.stderr)
+            self.journal.say(f"memcached does not answer: limits go on as on_store_error: {how}")
 
     def answer(self, request: Request) -> tuple[int, Headers]:
         """Status and headers for nginx. Whatever happens, it is an answer, and never a yes by accident."""
@@ -80,15 +73,15 @@ class Service:
             return self.gate.decide(request, now)
         except Exception as problem:  # noqa: BLE001 - an unforeseen error is a refusal, with a counter of its own
             self.journal.trouble("internal_error")
-            print(f"authsvc: unforeseen {type(problem).__name__} in a decision", file=sys.stderr)
+            self.journal.say(f"unforeseen {type(problem).__name__} in a decision")
             return Decision(Reason.INTERNAL_ERROR, retry_after_s=1), []
 
     def refuse(self, reason: Reason) -> tuple[int, Headers]:
         """The answer where there is nothing to decide on."""
         return render(Decision(reason), [])
 
-    def ready(self) -> dict[str, str]:
-        """Per provider, an empty string where it has keys, else what is wrong."""
+    def ready(self) -> dict[str, KeyStatus]:
+        """How it stands with each provider's keys."""
         return self.keyring.status()
 
     def health(self) -> dict[str, str]:
@@ -106,8 +99,16 @@ class Service:
         return "ok"
 
 
-def _store(settings: config.Settings) -> Store:
+def store_of(settings: config.Settings) -> Store:
+    """Where this config has its counters and its shared keys."""
     return MemcachedStore(settings.memcached) if settings.memcached else MemoryStore()
+
+
+def shared_keys(settings: config.Settings, store: Store, report: Callable[[str, str], None]) -> SharedKeys | None:
+    """Keys are shared only where they can be authenticated."""
+    if not store.shared or settings.secret is None:
+        return None
+    return SharedKeys(store, settings.secret, settings.key_times.max_stale_s, report)
 
 
 def create_app(path: str | None = None) -> WsgiApp:
@@ -131,9 +132,6 @@ def start_app(settings: config.Settings) -> WsgiApp:
     _make_metrics_dir()
     service = Service(settings)
     service.keyring.start()
-    for name, problem in service.ready().items():
-        if problem:
-            print(f"authsvc: {name} has no keys yet: {problem}", file=sys.stderr)
     return build_app(service)
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from authsvc import nginx
 from authsvc.cli import main
 from authsvc.core.model import Reason
+from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.issuer import Issuer
 from authsvc.explain import NEXT_STEPS
 
@@ -223,7 +224,7 @@ def test_explain_says_why_there_are_no_keys_when_nobody_answers(tmp_path: Path, 
 
 def test_explain_sends_to_the_provider_when_it_is_out_of_order(tmp_path: Path) -> None:
     with Issuer() as broken:
-        broken.failing = True
+        broken.behave(Behaviour.ERROR)
         (tmp_path / "broken.yaml").write_text(CONFIG.format(url=broken.url))
         told = told_of(str(tmp_path / "broken.yaml"), broken.token())
     assert "the answer is 500, not 200\nnext: see what is wrong at the provider" in told

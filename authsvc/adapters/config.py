@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 from authsvc.adapters import checks
-from authsvc.adapters.keyring import KeyTimes
 from authsvc.adapters.limiter import OnStoreError
 from authsvc.adapters.schema import ConfigShape, ProviderShape, RateLimitShape, shape
 from authsvc.adapters.yamlfile import Document, Mistake, read
 from authsvc.core.jwt import ClaimPath, Provider
+from authsvc.core.keylife import KeyTimes
 from authsvc.core.ratelimit import Limits, Tier, parse_rate
 from authsvc.core.rbac import Policy, rule
 from authsvc.core.signature import ALGORITHMS

@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,26 +24,54 @@ from authsvc.core import strict
 MAX_BYTES = 256 * 1024
 DEADLINE_S = 2.0
 READ_TIMEOUT_S = 1.0
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Cache-Control": "no-cache",  # a cache on the way may still have the set without the new key
+    "User-Agent": "authsvc",
+}
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class FetchFailed(Exception):
-    """The provider did not give a usable document; the text says why."""
+    """The provider did not give a usable document; the text says why, `outcome` is one slug of a short list."""
+
+    def __init__(self, outcome: str, text: str) -> None:
+        super().__init__(text)
+        self.outcome = outcome
 
 
-def fetch_json(url: str, *, ca_file: str | None, allow_http: bool, deadline_s: float = DEADLINE_S) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A document, and for how many seconds the provider wants it used; `None` where it does not say."""
+
+    document: dict[str, Any]
+    max_age_s: float | None
+
+
+def fetch_json(url: str, *, ca_file: str | None, allow_http: bool, deadline_s: float = DEADLINE_S) -> Fetched:
     """The JSON object at `url`. Raises `FetchFailed`."""
     check_url(url, allow_http)
     try:
-        body = _download(url, ca_file, deadline_s)
+        body, cache_control = _download(url, ca_file, deadline_s)
     except (requests.RequestException, OSError, AttributeError, ValueError) as problem:
         # AttributeError: urllib3's file object loses its socket when the deadline closes it under a read
-        raise FetchFailed(f"{shown(url)}: {_plain(problem)}") from None
+        outcome, text = _plain(problem)
+        raise FetchFailed(outcome, f"{shown(url)}: {text}") from None
     try:
-        return strict.json_object(body)
+        return Fetched(strict.json_object(body), max_age(cache_control))
     except ValueError as problem:
         kind = str(problem) if type(problem) is ValueError else "not JSON"
-        raise FetchFailed(f"{shown(url)}: the answer is no usable JSON document ({kind})") from None
+        raise FetchFailed("not_json", f"{shown(url)}: the answer is no usable JSON document ({kind})") from None
+
+
+def max_age(cache_control: str) -> float | None:
+    """The seconds of the first max-age (RFC 9111 section 5.2.2.1). Directives such as no-cache count for nothing.
+
+    Keycloak says no-cache always, and whoever obeyed asked it for every token.
+    """
+    found = re.search(r"(?i)(?:^|[\s,])max-age\s*=\s*\"?(\d{1,10})\b", cache_control)
+    return float(found[1]) if found else None
 
 
 def check_url(url: str, allow_http: bool) -> None:
@@ -50,19 +79,28 @@ def check_url(url: str, allow_http: bool) -> None:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise FetchFailed(f"{shown(url)}: this is no URL") from None
+        raise FetchFailed("not_allowed", f"{shown(url)}: this is no URL") from None
     if "\\" in url or "@" in parts.netloc:  # where two readers of a URL may see two hosts
-        raise FetchFailed(f"{shown(url)}: a URL with a user or a backslash is not fetched")
+        raise FetchFailed("not_allowed", f"{shown(url)}: a URL with a user or a backslash is not fetched")
     if parts.scheme == "https" and parts.hostname:
         return
     if not (allow_http and parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise FetchFailed(f"{shown(url)}: only https is fetched (http only on loopback with allow_insecure_http)")
+        text = "only https is fetched (http only on loopback with allow_insecure_http)"
+        raise FetchFailed("not_allowed", f"{shown(url)}: {text}")
 
 
 def shown(url: str) -> str:
     """A URL as it may be shown: short, and without user, password and query."""
     plain = re.sub(r"//[^/]*@", "//***@", re.sub(r"\?.*", "?...", url))
     return plain if len(plain) <= 200 else plain[:197] + "..."
+
+
+class _Unusable(OSError):
+    """An answer that is not taken; `outcome` is its slug."""
+
+    def __init__(self, outcome: str, text: str) -> None:
+        super().__init__(text)
+        self.outcome = outcome
 
 
 class _Deadline:
@@ -108,53 +146,52 @@ class _Adapter(HTTPAdapter):
                 deadline.connections.append(self)
                 if deadline.passed:  # the resolver took all the time there was, and nobody will cut this one
                     self.held.close()
-                    raise OSError("no time is left")
+                    raise _Unusable("timeout", "no time is left")
                 return self.held
 
         pool.ConnectionCls = Watched
         return pool
 
 
-def _download(url: str, ca_file: str | None, deadline_s: float) -> bytes:
+def _download(url: str, ca_file: str | None, deadline_s: float) -> tuple[bytes, str]:
     ends = time.monotonic() + deadline_s
     with _Deadline(deadline_s) as deadline, requests.Session() as session:
         session.trust_env = False
         session.mount("https://", _Adapter(deadline))
         session.mount("http://", _Adapter(deadline))
-        late = OSError(f"no whole answer within {deadline_s:g} s")
+        late = _Unusable("timeout", f"no whole answer within {deadline_s:g} s")
         try:
-            body = _read(session, url, ca_file, ends)
+            found = _read(session, url, ca_file, ends)
         except Exception:
             if deadline.passed or time.monotonic() >= ends:
                 raise late from None
             raise
         if deadline.passed:  # a cut can look like an end
             raise late
-        return body
+        return found
 
 
-def _read(session: requests.Session, url: str, ca_file: str | None, ends: float) -> bytes:
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "authsvc"}
+def _read(session: requests.Session, url: str, ca_file: str | None, ends: float) -> tuple[bytes, str]:
     answer = session.get(
         url,
-        headers=headers,
+        headers=_HEADERS,
         timeout=READ_TIMEOUT_S,
         verify=ca_file or True,
         allow_redirects=False,
         stream=True,
     )
     if answer.status_code != 200:
-        raise OSError(f"the answer is {answer.status_code}, not 200" + _redirect_hint(answer))
+        raise _bad_status(answer)
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise OSError("the answer is compressed, though plain was asked for")
+        raise _Unusable("compressed", "the answer is compressed, though plain was asked for")
     try:
         body = _body(answer, ends)
     except HTTPError:  # requests translates these only where it reads by itself
-        raise OSError("the answer broke off") from None
+        raise _Unusable("broken", "the answer broke off") from None
     expected = answer.headers.get("Content-Length", "")
     if expected.isdigit() and int(expected) != len(body):
-        raise OSError("the answer broke off")
-    return body
+        raise _Unusable("broken", "the answer broke off")
+    return body, answer.headers.get("Cache-Control", "")
 
 
 def _body(answer: requests.Response, ends: float) -> bytes:
@@ -162,24 +199,29 @@ def _body(answer: requests.Response, ends: float) -> bytes:
     while chunk := answer.raw.read1(16384):
         body += chunk
         if len(body) > MAX_BYTES:
-            raise OSError(f"the answer is larger than {MAX_BYTES} bytes")
+            raise _Unusable("too_large", f"the answer is larger than {MAX_BYTES} bytes")
         if time.monotonic() >= ends:
-            raise OSError("the answer takes too long")
+            raise _Unusable("timeout", "the answer takes too long")
     return body
 
 
-def _redirect_hint(answer: requests.Response) -> str:
-    return ": it redirects, and redirects are not followed" if 300 <= answer.status_code < 400 else ""
+def _bad_status(answer: requests.Response) -> _Unusable:
+    text = f"the answer is {answer.status_code}, not 200"
+    if 300 <= answer.status_code < 400:
+        return _Unusable("redirect", f"{text}: it redirects, and redirects are not followed")
+    return _Unusable("status_5xx" if answer.status_code >= 500 else "status", text)
 
 
-def _plain(problem: Exception) -> str:
-    """A short text; library messages name addresses and classes nobody wants to read."""
+def _plain(problem: Exception) -> tuple[str, str]:
+    """A slug and a short text; library messages name addresses and classes nobody wants to read."""
+    if isinstance(problem, _Unusable):
+        return problem.outcome, str(problem)
     if isinstance(problem, requests.exceptions.SSLError):
-        return "the TLS certificate is not trusted (set ca_file for a private CA)"
+        return "tls", "the TLS certificate is not trusted (set ca_file for a private CA)"
     if isinstance(problem, requests.exceptions.Timeout):
-        return "no answer in time"
+        return "timeout", "no answer in time"
     if isinstance(problem, requests.exceptions.ConnectionError):
-        return "cannot connect, or the connection broke"
+        return "unreachable", "cannot connect, or the connection broke"
     if isinstance(problem, requests.RequestException) or not str(problem):
-        return "the answer is no valid HTTP"
-    return str(problem)
+        return "broken", "the answer is no valid HTTP"
+    return "broken", str(problem)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zlib
 from datetime import UTC, datetime
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 from authsvc.core.model import Decision, Request
 from authsvc.core.response import face
@@ -45,6 +46,23 @@ class Journal:
             "authsvc_ignored_credentials", "Bad credentials on public paths", ["reason"], registry=self.registry
         )
         self._events = Counter("authsvc_key_events", "What befell keys", ["provider", "event"], registry=self.registry)
+        self._refreshes = Counter(
+            "authsvc_key_refreshes", "Key downloads by how they went", ["provider", "outcome"], registry=self.registry
+        )
+        self._keys = Gauge(
+            "authsvc_keys",
+            "Usable keys, in the worker that has fewest",
+            ["provider"],
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
+        self._age = Gauge(
+            "authsvc_keys_age_seconds",
+            "Since the provider last answered well, in the worker that knows least",
+            ["provider"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
         self._trouble = Counter("authsvc_trouble", "Troubles of our own", ["event"], registry=self.registry)
         self._seconds = Histogram(
             "authsvc_decision_seconds", "Time to decide", buckets=_BUCKETS, registry=self.registry
@@ -65,6 +83,17 @@ class Journal:
 
     def key_event(self, provider: str, event: str) -> None:
         self._events.labels(provider, event).inc()
+
+    def key_refresh(self, provider: str, outcome: str) -> None:
+        self._refreshes.labels(provider, outcome).inc()
+
+    def key_state(self, provider: str, count: int, age_s: float) -> None:
+        self._keys.labels(provider).set(count)
+        self._age.labels(provider).set(age_s)
+
+    def say(self, text: str) -> None:
+        """For the operator, on standard error."""
+        print(f"authsvc: {text}", file=sys.stderr, flush=True)
 
     def trouble(self, event: str) -> None:
         self._trouble.labels(event).inc()

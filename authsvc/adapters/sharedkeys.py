@@ -1,78 +1,95 @@
-"""The copy of the key sets that a fleet shares through memcached, in a signed envelope.
+"""What a fleet shares of its keys through memcached: the state of each provider's keys, and who downloads just now.
 
 Whoever can write to memcached could plant a key and forge any token. So an entry counts only with a MAC over its
-place (provider, issuer, key source) and its content. Nothing but JSON is ever read from it.
+place (provider, key source, algorithms, secret) and its content. Nothing but JSON is ever read from it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from authsvc.adapters.store import Store, StoreDown
-from authsvc.core import jwks, strict
+from authsvc.adapters.store import Store
+from authsvc.core import keylife, strict
 from authsvc.core.jwt import Provider
+from authsvc.core.keylife import CLOCK_SLACK_S, State
 
-CLOCK_SLACK_S = 60
+MAX_ENTRY = 1024 * 1024  # more than memcached takes
+FORCED, REFRESH = "forced", "refresh"  # what only one of the fleet does at a time
+
+
+class Refused(Exception):
+    """An entry that does not count; the text is the event to report: `tampered` or `outdated`."""
 
 
 class SharedKeys:
-    """Reads and writes signed key sets. `report` hears of tampering and trouble as an event's slug."""
+    """Reads and writes sealed states. `report(provider, event)` hears of markers that were tampered with."""
 
     def __init__(self, store: Store, secret: bytes, max_stale_s: float, report: Callable[[str, str], None]) -> None:
         self._store, self._secret, self._max_stale_s, self._report = store, secret, max_stale_s, report
+        self._key_id = hmac.new(secret, b"authsvc key id", hashlib.sha256).hexdigest()[:16]
 
-    def load(self, provider: Provider, now: float, newer_than: float = float("-inf")) -> jwks.KeySet | None:
-        """The fleet's copy where there is a genuine and recent one, downloaded after `newer_than`."""
-        try:
-            entry = self._store.get(self._place(provider))
-        except StoreDown:
-            self._report(provider.name, "shared_unreachable")
-            return None
-        return self._open(provider, entry, max(newer_than, now - self._max_stale_s), now) if entry else None
+    def read(self, providers: Iterable[Provider]) -> dict[str, bytes]:
+        """The entries by provider name, sealed as they are, in one round trip. What cannot be had is left out."""
+        places = {self._place(provider): provider.name for provider in providers}
+        return {places[place]: entry for place, entry in self._store.get_many(list(places)).items()}
 
-    def save(self, provider: Provider, keys: jwks.KeySet) -> None:
-        body = jwks.dump(keys)
+    def open(self, provider: Provider, entry: bytes, now: float) -> State:
+        """The state in an entry. Raises `Refused` where it is not genuine, or too old, or from the future."""
+        body = self._opened(self._place(provider), entry)
+        if body is None:
+            raise Refused("tampered")
         try:
-            self._store.set(self._place(provider), self._mac(provider, body) + b" " + body, int(self._max_stale_s))
-        except StoreDown:
-            self._report(provider.name, "shared_unreachable")
+            state = keylife.load(strict.json_object(body), provider.algorithms)
+        except (ValueError, KeyError, TypeError):
+            raise Refused("outdated") from None  # genuine, but of another version of authsvc
+        if state.keys and not now - self._max_stale_s <= state.keys.fetched_at <= now + CLOCK_SLACK_S:
+            raise Refused("outdated")
+        return state
+
+    def swap(self, provider: Provider, seen: bytes | None, state: State) -> bytes | None:
+        """Put the state in place of what was `seen` there. The new entry; `None` where there is another one by now.
+
+        Raises `StoreDown`.
+        """
+        place = self._place(provider)
+        entry = self._sealed(place, keylife.dump(state))
+        return entry if self._store.swap(place, seen, entry, int(self._max_stale_s)) else None
 
     def claim(self, provider: Provider, what: str, now: float, ttl_s: int) -> float:
-        """Be the one of the fleet to do `what` for a while. Says when it was last begun: `now` where it is ours.
+        """Be the one of the fleet to do `what` for `ttl_s` seconds. When it was last begun: `now` where it is ours.
 
-        A marker is not authenticated, so it may delay but not forbid: one that is no time of the last `ttl_s` seconds
-        counts for nothing. Raises `StoreDown`.
+        Only a marker that one of the fleet made counts, and only for `ttl_s` seconds from the time it names. Raises
+        `StoreDown`.
         """
         place = f"{self._place(provider)}:{what}"
-        if self._store.add(place, b"%.3f" % now, ttl_s):
+        marker, kept_s = self._sealed(place, b"%.3f" % now), ttl_s + 2  # memcached's second may end early
+        if self._store.add(place, marker, kept_s):
             return now
-        try:
-            begun = float(self._store.get(place) or 0)
-        except ValueError:
-            return now
-        # compared so that a marker that is not a number fails too; clocks of a fleet differ by a little
-        return min(begun, now - 0.001) if now - ttl_s <= begun <= now + CLOCK_SLACK_S else now
+        found = self._store.get(place)
+        begun = self._begun(provider, place, found) if found is not None else 0.0
+        if now - ttl_s < begun <= now + CLOCK_SLACK_S:
+            return min(begun, now - 0.001)
+        won = self._store.swap(place, found, marker, kept_s)
+        return now if won else now - 0.001  # another one was faster, this very moment
 
-    def _open(self, provider: Provider, entry: bytes, after: float, now: float) -> jwks.KeySet | None:
-        mac, _, body = entry.partition(b" ")
-        if not hmac.compare_digest(mac, self._mac(provider, body)):
+    def _begun(self, provider: Provider, place: str, marker: bytes) -> float:
+        begun = self._opened(place, marker)
+        if begun is None:
             self._report(provider.name, "tampered")
-            return None
-        try:
-            document = strict.json_object(body)
-            if not after < document["fetched_at"] <= now + CLOCK_SLACK_S:
-                return None  # before any key is built: this is asked every second
-            return jwks.load(document, provider.algorithms)
-        except (ValueError, KeyError, TypeError):
-            return None  # genuine, but by a config that accepted other algorithms
+        return float(begun or 0)
 
-    def _mac(self, provider: Provider, body: bytes) -> bytes:
-        bound = "\0".join((self._place(provider), provider.issuer, provider.jwks_uri or ""))
-        return hmac.new(self._secret, bound.encode() + b"\0" + body, hashlib.sha256).hexdigest().encode()
+    def _sealed(self, place: str, body: bytes) -> bytes:
+        return hmac.new(self._secret, place.encode() + b"\0" + body, hashlib.sha256).hexdigest().encode() + b" " + body
 
-    @staticmethod
-    def _place(provider: Provider) -> str:
-        source = f"{provider.name}\0{provider.issuer}\0{provider.jwks_uri or ''}"
-        return "authsvc:keys:" + hashlib.sha256(source.encode()).hexdigest()[:40]
+    def _opened(self, place: str, entry: bytes) -> bytes | None:
+        """The content of a genuine entry."""
+        body = entry.partition(b" ")[2]
+        genuine = len(entry) <= MAX_ENTRY and hmac.compare_digest(entry, self._sealed(place, body))
+        return body if genuine else None
+
+    def _place(self, provider: Provider) -> str:
+        """Whoever has another secret or another config of this provider has another place, and never quarrels."""
+        source = (provider.name, provider.issuer, provider.jwks_uri or "", *sorted(provider.algorithms))
+        return f"authsvc:keys:{self._key_id}:" + hashlib.sha256("\0".join(source).encode()).hexdigest()

@@ -6,6 +6,7 @@ alone for a second, so that an outage costs one timeout a second and not one a c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -31,7 +32,15 @@ class Store(Protocol):
     shared: bool
 
     def get(self, key: str) -> bytes | None: ...
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Those that are there; what cannot be had now is left out."""
+        ...
+
     def set(self, key: str, value: bytes, ttl_s: int) -> None: ...
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl_s: int) -> bool:
+        """Whether `old` was still there, or nothing where `old` is `None`, and is now `new`. Atomic."""
+        ...
+
     def add(self, key: str, value: bytes, ttl_s: int) -> bool:
         """Whether the key was free and is now taken."""
         ...
@@ -59,9 +68,20 @@ class MemoryStore:
         with self._lock:
             return self._live(key)
 
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        found = {key: self.get(key) for key in keys}
+        return {key: value for key, value in found.items() if value is not None}
+
     def set(self, key: str, value: bytes, ttl_s: int) -> None:
         with self._lock:
             self._put(key, value, ttl_s)
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl_s: int) -> bool:
+        with self._lock:
+            if self._live(key) != old:
+                return False
+            self._put(key, new, ttl_s)
+            return True
 
     def add(self, key: str, value: bytes, ttl_s: int) -> bool:
         with self._lock:
@@ -119,11 +139,12 @@ class _Server:
 
     def __init__(self, address: str, clock: Callable[[], float]) -> None:
         self._address, self._clock = address, clock
-        self._open_until = 0.0
+        self._failing, self._next_try = False, 0.0
         self.connect()
 
     def connect(self) -> None:
-        """A fresh pool; after a fork no socket may be shared with the parent."""
+        """A fresh pool; after a fork no socket may be shared with the parent, and no lock may be held."""
+        self._lock = threading.Lock()
         self._client = PooledClient(
             _target(self._address),
             connect_timeout=TIMEOUT_S,
@@ -134,14 +155,25 @@ class _Server:
         )
 
     def call(self, act: Callable[[PooledClient], _T]) -> _T:
-        if self._clock() < self._open_until:
+        """Raises `StoreDown`; for a while at once where the server failed, so that few calls wait for a dead one."""
+        if self._failing and not self._may_try():
             raise StoreDown(f"memcached at {self._address} failed a moment ago")
         try:
-            return act(self._client)
+            result = act(self._client)
         except Exception as problem:  # noqa: BLE001 - pymemcache raises OS errors and a family of its own
             if not _refused_only_this(problem):
-                self._open_until = self._clock() + RETRY_AFTER_S
+                self._failing, self._next_try = True, self._clock() + RETRY_AFTER_S
             raise StoreDown(f"memcached at {self._address}: {type(problem).__name__}") from problem
+        self._failing = False
+        return result
+
+    def _may_try(self) -> bool:
+        """One call a second finds out whether the server is back; the others do not wait for that."""
+        with self._lock:
+            if self._clock() < self._next_try:
+                return False
+            self._next_try = self._clock() + RETRY_AFTER_S
+            return True
 
 
 def _refused_only_this(problem: Exception) -> bool:
@@ -180,6 +212,21 @@ class MemcachedStore:
         value: bytes | None = self._of(key).call(lambda client: client.get(key))
         return value
 
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        by_server: dict[_Server, list[str]] = {}
+        for key in keys:
+            by_server.setdefault(self._of(key), []).append(key)
+        found: dict[str, bytes] = {}
+        for server, theirs in by_server.items():
+            with contextlib.suppress(StoreDown):
+                found |= server.call(lambda client, theirs=theirs: client.get_many(theirs))  # type: ignore[misc]
+        return found
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl_s: int) -> bool:
+        if old is None:
+            return self.add(key, new, ttl_s)
+        return self._of(key).call(lambda client: _swap(client, key, old, new, ttl_s))
+
     def set(self, key: str, value: bytes, ttl_s: int) -> None:
         if not self._of(key).call(lambda client: client.set(key, value, expire=ttl_s, noreply=False)):
             raise StoreDown("memcached did not store the value")
@@ -192,6 +239,12 @@ class MemcachedStore:
 
     def decr(self, key: str) -> None:
         self._of(key).call(lambda client: client.decr(key, 1))
+
+
+def _swap(client: PooledClient, key: str, old: bytes, new: bytes, ttl_s: int) -> bool:
+    """Compare and set: memcached's cas takes the value only where nobody changed it since gets."""
+    known, unique = client.gets(key)
+    return known == old and bool(client.cas(key, new, unique, expire=ttl_s, noreply=False))
 
 
 def _count(client: PooledClient, key: str, ttl_s: int) -> int:

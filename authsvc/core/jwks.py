@@ -1,4 +1,4 @@
-"""Key sets: which published keys are admitted, what each may verify, and how two downloads of a set merge.
+"""Key sets: which published keys are admitted, and what each may verify. How long they live is in keylife.py.
 
 A key is admitted alone: one bad key never takes the others with it (RFC 7517 section 5). Each admitted key is
 pinned to the algorithms it may verify, and its verifiers are built here, once.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from authsvc.core import signature
@@ -22,7 +22,11 @@ _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 @dataclass(frozen=True, slots=True)
 class AdmittedKey:
-    """One usable public key. `listed_at` is when the provider last listed it (seconds since the epoch)."""
+    """One usable public key.
+
+    `first_at` and `listed_at` are when the provider first and last listed it (seconds since the epoch), `source` the
+    address where it did.
+    """
 
     kid: str | None
     kty: str
@@ -30,23 +34,31 @@ class AdmittedKey:
     verifiers: Mapping[str, signature.Verifier] = field(repr=False)
     jwk: Mapping[str, Any] = field(repr=False)
     listed_at: float
+    first_at: float
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A published key that is not used, and why."""
+    """A published key that is not used, and why. An `unsafe` one should not have been published at all."""
 
     kid: str | None
     problem: str
+    unsafe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """A provider's keys at one moment. `fetched_at` is when the provider last answered well."""
+    """A provider's keys at one moment.
+
+    `fetched_at` is when the provider was last asked and answered well. Keys that were last listed before `floor`
+    were flushed and do not come back.
+    """
 
     keys: tuple[AdmittedKey, ...]
     fetched_at: float
     dropped: tuple[Dropped, ...] = ()
+    floor: float = 0.0
 
     def candidates(self, kid: str | None, alg: str) -> list[signature.Verifier]:
         """What may have made a signature with this kid and alg.
@@ -57,8 +69,12 @@ class KeySet:
         return fitting[:MAX_CANDIDATES] if kid is not None or len(fitting) == 1 else []
 
 
-def admit(document: Mapping[str, Any], algorithms: Iterable[str], now: float) -> KeySet:
-    """The admitted keys of a JWKS document. Raises `ValueError` where it is no JWKS or holds no usable key."""
+class _Unsafe(ValueError):
+    """A key that nobody should publish."""
+
+
+def admit(document: Mapping[str, Any], algorithms: Iterable[str], now: float, source: str = "") -> KeySet:
+    """The admitted keys of a JWKS document from `source`. Raises `ValueError` where it holds no usable key."""
     listed = document.get("keys")
     if not isinstance(listed, list):
         raise ValueError("the document has no list of keys")
@@ -69,62 +85,29 @@ def admit(document: Mapping[str, Any], algorithms: Iterable[str], now: float) ->
     dropped = []
     for entry in listed:
         try:
-            key = _admit_one(entry, allowed, now)
+            key = _admit_one(entry, allowed, now, source)
             keys[key.digest] = key
         except Exception as problem:  # noqa: BLE001 - whatever is wrong with one key, the others stay
-            dropped.append(Dropped(_kid_of(entry), _reason(problem)))
+            dropped.append(Dropped(_kid_of(entry), _reason(problem), isinstance(problem, _Unsafe)))
     if not keys:
         raise ValueError("the document lists no usable key")
     return KeySet(tuple(keys.values()), now, tuple(dropped))
 
 
-def merge(old: KeySet | None, new: KeySet, retain_s: float) -> KeySet:
-    """The new set, and those of the old that were listed less than `retain_s` seconds before it; 100 in all."""
-    if old is None:
-        return new
-    listed = {key.digest for key in new.keys}
-    kept = [k for k in old.keys if k.digest not in listed and new.fetched_at - k.listed_at < retain_s]
-    return replace(new, keys=(new.keys + tuple(kept))[:MAX_KEYS])
-
-
-def expire(keys: KeySet, now: float, retain_s: float) -> KeySet:
-    """The set without keys that vanished from the provider more than `retain_s` seconds ago.
-
-    Keys the last good download listed stay: an outage of the provider never removes a good key.
-    """
-    kept = tuple(k for k in keys.keys if k.listed_at >= keys.fetched_at or now - k.listed_at < retain_s)
-    return keys if len(kept) == len(keys.keys) else replace(keys, keys=kept)
-
-
-def dump(keys: KeySet) -> bytes:
-    """The set as bytes for a shared store. Only public members are kept at admission, so none can leak."""
-    listed = [{"jwk": dict(key.jwk), "listed_at": key.listed_at} for key in keys.keys]
-    return json.dumps({"fetched_at": keys.fetched_at, "keys": listed}, separators=(",", ":")).encode()
-
-
-def load(data: Mapping[str, Any], algorithms: Iterable[str]) -> KeySet:
-    """What `dump` wrote, admitted afresh. Raises `ValueError`, `KeyError` or `TypeError` where it is not that."""
-    fetched_at, allowed = float(data["fetched_at"]), frozenset(algorithms)
-    keys: list[AdmittedKey] = []
-    for entry in data["keys"]:
-        keys.extend(admit({"keys": [entry["jwk"]]}, allowed, float(entry["listed_at"])).keys)
-    return KeySet(tuple(keys), fetched_at)
-
-
-def _admit_one(entry: Any, allowed: frozenset[str], now: float) -> AdmittedKey:
+def _admit_one(entry: Any, allowed: frozenset[str], now: float, source: str) -> AdmittedKey:
     if not isinstance(entry, dict):
         raise ValueError("not an object")
     if entry.get("kty") == "oct":
-        raise ValueError("a symmetric key does not belong in a published set")
+        raise _Unsafe("a symmetric key does not belong in a published set")
     if _PRIVATE_MEMBERS & entry.keys():
-        raise ValueError("the provider publishes a private key")
+        raise _Unsafe("the provider publishes a private key")
     _check_purpose(entry)
     public = _public_members(entry)
     verifiers = {alg: signature.build(public, alg) for alg in sorted(_algorithms_of(public) & allowed)}
     if not verifiers:
         raise ValueError("no accepted algorithm fits this key")
     digest = hashlib.sha256(json.dumps(public, sort_keys=True).encode()).hexdigest()
-    return AdmittedKey(public.get("kid"), public["kty"], digest, verifiers, public, now)
+    return AdmittedKey(public.get("kid"), public["kty"], digest, verifiers, public, now, now, source)
 
 
 def _check_purpose(entry: Mapping[str, Any]) -> None:
@@ -188,4 +171,4 @@ def _kid_of(entry: Any) -> str | None:
 
 
 def _reason(problem: Exception) -> str:
-    return str(problem) if type(problem) is ValueError else "it cannot be read as a key"
+    return str(problem) if type(problem) in (ValueError, _Unsafe) else "it cannot be read as a key"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.stack import CONFIG, Stack, stack
 from waiting import within
 
@@ -280,7 +281,7 @@ def test_without_its_provider_authsvc_starts_says_so_and_answers_503_until_keys_
         answer = call(running, "/api/orders", running.issuer.token())
         assert (answer.status, answer.json["reason"]) == (503, "keys_unavailable")
         assert "retry-after" in answer.headers
-        running.issuer.failing = False
+        running.issuer.behave(Behaviour.OK)
         running.authsvc.wait_for("/readyz")
         assert call(running, "/api/orders", running.issuer.token()).status == 200
 
@@ -289,7 +290,7 @@ def _failing() -> Any:
     from authsvc.demo.issuer import Issuer
 
     issuer = Issuer().__enter__()
-    issuer.failing = True
+    issuer.behave(Behaviour.ERROR)
     return issuer
 
 
