@@ -14,7 +14,7 @@ ARGS ?=
 # PYTHON=/path/to/python make test: for another Python than the first good one that is found
 PYTHON ?=
 
-.PHONY: help demo test test-fast lint types bench coverage clean setup programs secret
+.PHONY: help demo test test-fast lint types bench chaos flood coverage clean setup programs keycloak secret
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -22,11 +22,18 @@ help: ## say what there is
 demo: $(READY) programs ## run it all on loopback, with calls to paste; ARGS=--check makes them and compares
 	@$(BIN)/authsvc demo $(ARGS)
 
-test: $(READY) programs $(OIDC)/node_modules ## every test, with real nginx and memcached; ARGS goes to pytest
+test: $(READY) programs $(OIDC)/node_modules keycloak ## every test, with real nginx and memcached; ARGS goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(READY) ## the pure rules only
 	$(BIN)/python -m pytest tests/core $(ARGS)
+
+chaos: $(READY) programs ## every state of provider and memcached times every kind of token: 80 cells in a minute
+	$(BIN)/python -m pytest tests/e2e/test_chaos.py $(ARGS)
+
+flood: $(READY) programs ## what 1000 bad tokens a second do to good callers
+	@.ci/have wrk=wrk
+	$(BIN)/python tests/bench/flood.py
 
 coverage: $(READY) ## tests/core must reach every branch of authsvc/core
 	$(BIN)/python -m pytest tests/core --cov=authsvc/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(ARGS)
@@ -82,3 +89,7 @@ $(OIDC)/node_modules: $(wildcard $(OIDC)/package.json $(OIDC)/package-lock.json)
 	@if [ -f $(OIDC)/package.json ] && command -v npm >/dev/null; then \
 	  cd $(OIDC) && { npm ci --silent --no-audit --no-fund || npm install --silent --no-audit --no-fund; } && touch node_modules; \
 	fi
+
+# Keycloak for the same test, in ~/.cache; without it the test says that it was skipped, and fetch has said why.
+keycloak:
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then tests/e2e/keycloak/fetch || true; fi

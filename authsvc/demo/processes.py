@@ -92,8 +92,12 @@ def _output(command: Sequence[str]) -> str:
 class Process:
     """A program that listens on a port of this machine, for as long as the `with` block lasts.
 
-    What it prints goes to the file `output`, or nowhere; `environment` is added to ours.
+    What it prints goes to the file `output`, or nowhere; `environment` is added to ours. A program that is slow to
+    come and go has deadlines of its own.
     """
+
+    start_deadline_s = START_DEADLINE_S
+    stop_deadline_s = STOP_DEADLINE_S
 
     def __init__(
         self,
@@ -131,7 +135,7 @@ class Process:
             return
         self._running.terminate()
         try:
-            self._running.wait(STOP_DEADLINE_S)
+            self._running.wait(self.stop_deadline_s)
         except subprocess.TimeoutExpired:
             self._running.kill()
             self._running.wait()
@@ -147,7 +151,7 @@ class Process:
         return self._running.pid if self._running else 0
 
     def _came_up(self, process: subprocess.Popen[bytes]) -> bool:
-        give_up = time.monotonic() + START_DEADLINE_S
+        give_up = time.monotonic() + self.start_deadline_s
         while process.poll() is None and time.monotonic() < give_up:
             if wait_for_port("127.0.0.1", self.port, deadline_s=0.1):
                 return process.poll() is None

@@ -1,72 +1,42 @@
-"""Tokens of a real third-party issuer (npm oidc-provider), whose keys rotate while calls run."""
+"""Tokens of issuers that others wrote (npm oidc-provider, Keycloak), whose keys rotate while calls run."""
 
 from __future__ import annotations
 
-import base64
 import http.client
-import json
-import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
 import pytest
 
-from authsvc.demo.processes import Process, free_port
 from authsvc.demo.stack import CONFIG, Stack, stack
+from keycloak_server import Keycloak, needs_keycloak
+from real_issuers import OidcProvider, RealIssuer, needs_node
 
-HERE = Path(__file__).parent / "oidc"
 CONFIG_FOR_REAL = (
     CONFIG.replace("${DEMO_ISSUER}", "${REAL_ISSUER}")
-    .replace("${DEMO_AUDIENCE}", "https://api.example.test")
+    .replace("${DEMO_AUDIENCE}", "https://api.example.test\n        roles_claim: ${REAL_ROLES}")
     .replace("    extract_headers:", "    jwks_refresh_cooldown: 1\n    extract_headers:")
     .replace("pro: {limit: 10000/hour", "pro: {limit: unlimited")
 )
-
-needs_node = pytest.mark.skipif(
-    not shutil.which("node") or not (HERE / "node_modules").is_dir(),
-    reason="needs node and `npm ci` in tests/e2e/oidc (make test does it where npm is installed)",
-)
-
-
-class RealIssuer(Process):
-    def __init__(self, alg: str) -> None:
-        port = free_port()
-        super().__init__(["node", HERE / "server.mjs"], port, None, {"PORT": str(port), "ALG": alg})
-        self.url = f"http://127.0.0.1:{port}"
-
-    def _ask(self, method: str, path: str, body: str = "", headers: dict[str, str] | None = None) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request(method, path, body, headers or {})
-            return connection.getresponse().read().decode()
-        finally:
-            connection.close()
-
-    def token(self) -> str:
-        """By client credentials, as a machine gets one."""
-        secret = base64.b64encode(b"robot:a-secret-for-tests-only-0123456789").decode()
-        headers = {"Authorization": f"Basic {secret}", "Content-Type": "application/x-www-form-urlencoded"}
-        answer = self._ask("POST", "/token", "grant_type=client_credentials&scope=orders:read", headers)
-        token: str = json.loads(answer)["access_token"]
-        return token
-
-    def rotate(self) -> None:
-        self._ask("POST", "/test/rotate")
-
-    def withdraw(self) -> None:
-        self._ask("POST", "/test/withdraw")
+ISSUERS = [
+    *(
+        pytest.param(partial(OidcProvider, alg), marks=needs_node, id=f"oidc-provider-{alg}")
+        for alg in ("RS256", "PS256", "ES256", "Ed25519")
+    ),
+    pytest.param(Keycloak, marks=needs_keycloak, id="keycloak"),
+]
 
 
 @contextmanager
-def real_stack(alg: str, workers: int) -> Iterator[tuple[RealIssuer, Stack]]:
-    with (
-        RealIssuer(alg) as issuer,
-        stack(CONFIG_FOR_REAL, workers=workers, environment={"REAL_ISSUER": issuer.url}) as running,
-    ):
-        yield issuer, running
+def real_stack(issuer: RealIssuer, workers: int) -> Iterator[Stack]:
+    """Everything around this issuer, which is started and stopped with it."""
+    with issuer:
+        environment = {"REAL_ISSUER": issuer.url, "REAL_ROLES": issuer.roles_claim}
+        with stack(CONFIG_FOR_REAL, workers=workers, environment=environment) as running:
+            yield running
 
 
 def status(running: Stack, token: str, path: str = "/api/admin/x") -> int:
@@ -78,10 +48,10 @@ def status(running: Stack, token: str, path: str = "/api/admin/x") -> int:
         connection.close()
 
 
-@needs_node
-@pytest.mark.parametrize("alg", ["RS256", "PS256", "ES256", "Ed25519"])
-def test_a_token_by_client_credentials_passes_and_a_changed_one_does_not(alg: str) -> None:
-    with real_stack(alg, workers=1) as (issuer, running):
+@pytest.mark.parametrize("new_issuer", ISSUERS)
+def test_a_token_by_client_credentials_passes_and_a_changed_one_does_not(new_issuer: Callable[[], RealIssuer]) -> None:
+    issuer = new_issuer()
+    with real_stack(issuer, workers=1) as running:
         token = issuer.token()
         assert status(running, token) == 200
         head, claims, made = token.split(".")
@@ -91,7 +61,8 @@ def test_a_token_by_client_credentials_passes_and_a_changed_one_does_not(alg: st
 
 @needs_node
 def test_no_valid_token_is_refused_while_the_keys_rotate_under_load() -> None:
-    with real_stack("RS256", workers=2) as (issuer, running):
+    issuer = OidcProvider("RS256")
+    with real_stack(issuer, workers=2) as running:
         refused: list[int] = []
         made = 0
         stop = threading.Event()
