@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from authsvc.adapters.config import Settings, visible
-from authsvc.adapters.keyring import KeyStatus
+from authsvc.adapters.keystate import KeyStatus
 from authsvc.adapters.store import MemoryStore
 from authsvc.core import jwt, ratelimit, strict
 from authsvc.core.model import Decision, Identity, Reason, Refused, Request, Unavailable

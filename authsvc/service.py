@@ -10,7 +10,8 @@ from pathlib import Path
 
 from authsvc.adapters import config
 from authsvc.adapters.journal import Journal, Lines
-from authsvc.adapters.keyring import Keyring, KeyStatus
+from authsvc.adapters.keyring import Keyring
+from authsvc.adapters.keystate import KeyStatus
 from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import MemcachedStore, MemoryStore, Store, StoreDown

@@ -15,6 +15,7 @@ from authsvc.adapters.journal import Journal
 from authsvc.app import build_app
 from authsvc.core.model import Reason, Request
 from authsvc.core.response import Headers
+from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.issuer import Issuer
 from cases.kit import Door, settings_for
 
@@ -211,7 +212,7 @@ def test_a_full_disk_does_not_decide_who_gets_in(door: Door, issuer: Issuer) -> 
 
 def test_keys_that_cannot_be_had_are_a_503_to_the_client() -> None:
     with Issuer() as dead:
-        dead.failing = True
+        dead.behave(Behaviour.ERROR)
         answer = Door(settings_for(CONFIG, ONE=dead.url)).ask("GET", "/x", dead.token())
     assert (answer.status_code, answer.headers["x-auth-status"]) == (403, "503")
     assert answer.headers["x-auth-reason"] == "keys_unavailable"
@@ -297,11 +298,12 @@ def test_it_is_ready_once_every_provider_has_keys(door: Door, issuer: Issuer) ->
     before = door.raw("GET", "/readyz")
     assert before.status_code == 503
     assert before.json["ready"] is False
-    assert "demo" in before.json["providers"]
+    assert before.json["providers"]["demo"]["problem"] == "no download has ended yet"
     door.ask("GET", "/x", issuer.token())
     after = door.raw("GET", "/readyz")
     assert after.status_code == 200
-    assert after.json == {"ready": True, "config": "valid", "store": "memory", "providers": {"demo": "has keys"}}
+    demo = {"keys": 1, "age_s": 0, "from": "provider", "stale": False, "last_error": "", "next_refresh_s": 300}
+    assert after.json == {"ready": True, "config": "valid", "store": "memory", "providers": {"demo": demo}}
 
 
 @pytest.mark.parametrize("path", ["/auth", "/healthz", "/readyz", "/metrics", "/nothing"])

@@ -5,6 +5,7 @@ Neither ever holds a token or a key: they are made from the decision, which has 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -93,7 +94,8 @@ class Journal:
 
     def say(self, text: str) -> None:
         """For the operator, on standard error."""
-        print(f"authsvc: {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, ValueError):  # a full disk must not stop what goes on in the background
+            print(f"authsvc: {text}", file=sys.stderr, flush=True)
 
     def trouble(self, event: str) -> None:
         self._trouble.labels(event).inc()

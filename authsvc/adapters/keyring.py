@@ -14,68 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from authsvc.adapters.discovery import download
 from authsvc.adapters.fetch import DEADLINE_S, FetchFailed
-from authsvc.adapters.sharedkeys import FORCED, REFRESH, Refused, SharedKeys
+from authsvc.adapters.keystate import KeyEvents, KeyStatus, Ring
+from authsvc.adapters.sharedkeys import FORCED, REFRESH, SharedKeys
 from authsvc.adapters.store import StoreDown
 from authsvc.core import jwks, keylife
 from authsvc.core.jwt import Provider
-from authsvc.core.keylife import Attempt, KeyTimes, State
+from authsvc.core.keylife import CLOCK_SLACK_S, Attempt, KeyTimes, State
 
 TICK_S = 0.5  # a flush reaches every process within a second
-LEASE_S = 5  # a process that dies while it downloads holds the others up no longer
+LEASE_S = 3  # longer than a download; a process that dies meanwhile holds the others up no longer
 GIVEN_UP_S = 10.0  # a download that still hangs then, in a resolver most likely, does not hinder the next
-
-
-class KeyEvents(Protocol):
-    """Who hears what befalls keys, for metrics and for the operator."""
-
-    def key_event(self, provider: str, event: str) -> None: ...
-    def key_refresh(self, provider: str, outcome: str) -> None: ...
-    def key_state(self, provider: str, count: int, age_s: float) -> None: ...
-    def say(self, text: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class KeyStatus:
-    """How it stands with one provider. `problem` is empty where there are keys; `outcome` and `error` are those of
-    the last download, `taken_from` is `provider` or `memcached`."""
-
-    problem: str
-    outcome: str
-    error: str
-    next_refresh_s: float
-    keys: int = 0
-    age_s: float | None = None
-    stale: bool = False
-    taken_from: str = ""
-
-    def told(self) -> dict[str, Any]:
-        """What is worth telling, for /readyz."""
-        if self.problem:
-            return {"keys": 0, "problem": self.problem, "next_refresh_s": round(self.next_refresh_s)}
-        words = {"keys": self.keys, "age_s": round(self.age_s or 0), "from": self.taken_from, "stale": self.stale}
-        return {**words, "last_error": self.error, "next_refresh_s": round(self.next_refresh_s)}
-
-
-@dataclass(slots=True)
-class _Ring:
-    """One provider's keys in this process."""
-
-    provider: Provider
-    state: State = State()
-    trouble: str = State().attempt.error  # why what is known may not be all there is
-    taken_from: str = ""
-    theirs: tuple[bytes, State] | None = None  # the fleet's entry as it was last read
-    forced_at: float = float("-inf")
-    jitter: float = 0.0
-    running: threading.Thread | None = None
-    running_since: float = 0.0
-    forcing: threading.Lock = field(default_factory=threading.Lock)
-    guard: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Keyring:
@@ -89,7 +40,7 @@ class Keyring:
         hears: KeyEvents,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._rings = {provider.name: _Ring(provider) for provider in providers}
+        self._rings = {provider.name: Ring(provider, times, shared, hears, clock) for provider in providers}
         self._times, self._shared, self._hears, self._clock = times, shared, hears, clock
         self._stop = threading.Event()
 
@@ -133,21 +84,15 @@ class Keyring:
 
     def status(self) -> dict[str, KeyStatus]:
         """How it stands with each provider."""
-        return {name: self._status(ring, self._clock()) for name, ring in self._rings.items()}
-
-    def _status(self, ring: _Ring, now: float) -> KeyStatus:
-        attempt, keys = ring.state.attempt, keylife.usable(ring.state.keys, now, self._times)
-        last = (attempt.outcome, attempt.error, max(attempt.next_at - now, 0.0))
-        if keys is None:
-            return KeyStatus(ring.trouble or "its keys are too old", *last)
-        age_s = max(now - keys.fetched_at, 0.0)
-        return KeyStatus("", *last, len(keys.keys), age_s, keylife.stale(keys, now, self._times), ring.taken_from)
+        return {name: ring.status() for name, ring in self._rings.items()}
 
     # ---- a token asks
 
-    def _force(self, ring: _Ring, now: float, ends: float) -> None:
-        if 0 <= now - ring.forced_at < self._times.cooldown_s:  # below 0 the clock was set back
+    def _force(self, ring: Ring, now: float, ends: float) -> None:
+        # a little below 0: this call began before the one that downloads; far below, the clock was set back
+        if -CLOCK_SLACK_S <= now - ring.forced_at < self._times.cooldown_s:
             self._hears.key_event(ring.provider.name, "cooldown")
+            ring.glance()
             return
         ring.forced_at = self._claim(ring, FORCED, now, int(self._times.cooldown_s))
         if ring.forced_at == now:
@@ -156,16 +101,16 @@ class Keyring:
         else:
             self._await_peer(ring, ring.forced_at, ends)
 
-    def _await_download(self, ring: _Ring, ends: float) -> None:
+    def _await_download(self, ring: Ring, ends: float) -> None:
         running = self._download(ring)
         running.join(max(ends - time.monotonic(), 0.0))
         if running.is_alive():
             ring.trouble = f"no whole answer within {DEADLINE_S:g} s"
 
-    def _await_peer(self, ring: _Ring, begun_at: float, ends: float) -> None:
+    def _await_peer(self, ring: Ring, begun_at: float, ends: float) -> None:
         """Another process began a download: where it may still run, wait for how it ends."""
         while True:
-            self._look(ring)
+            ring.look()
             if ring.state.attempt.begun_at >= begun_at or self._clock() - begun_at > DEADLINE_S:
                 return
             if time.monotonic() >= ends:
@@ -175,14 +120,17 @@ class Keyring:
 
     # ---- downloads
 
-    def _claim(self, ring: _Ring, what: str, now: float, ttl_s: int) -> float:
+    def _claim(self, ring: Ring, what: str, now: float, ttl_s: int) -> float:
         """When the fleet last began this; without a fleet, or without memcached, it is ours."""
         if self._shared is not None:
             with contextlib.suppress(StoreDown):
                 return self._shared.claim(ring.provider, what, now, max(ttl_s, 1))
         return now
 
-    def _download(self, ring: _Ring) -> threading.Thread:
+    def _lease(self, ring: Ring, now: float) -> float:
+        return self._claim(ring, REFRESH, now, min(LEASE_S, int(self._times.refresh_interval_s)))
+
+    def _download(self, ring: Ring) -> threading.Thread:
         """The one download of this provider that runs: a resolver that hangs must hold nobody."""
         with ring.guard:
             running = ring.running
@@ -193,9 +141,9 @@ class Keyring:
             ring.running.start()
             return ring.running
 
-    def _fetch(self, ring: _Ring) -> None:
+    def _fetch(self, ring: Ring) -> None:
         """Download, keep and share. A failure changes nothing but what is said of the last attempt."""
-        before, begun_at = ring.state, self._clock()
+        before, begun_at = ring.begin()
         try:
             found = download(ring.provider, begun_at)
             pause_s = keylife.pause_s(found.max_age_s, self._times)
@@ -206,82 +154,30 @@ class Keyring:
         except Exception as problem:  # noqa: BLE001 - whatever an answer can cause, the next attempt must come
             retry_at = begun_at + keylife.retry_s(before, self._times)
             new = State(None, Attempt(begun_at, retry_at, "internal", f"unforeseen {type(problem).__name__}"))
-        self._take(ring, new, "provider")
-        self._look(ring)
+        ring.take(new, "provider")
+        ring.look()
         self._tell(ring, before, new)
 
-    def _take(self, ring: _Ring, new: State, taken_from: str) -> None:
-        """Join what is new to what is known."""
-        with ring.guard:
-            known = keylife.not_after(ring.state, self._clock())
-            ring.state = keylife.join(known, new, self._times.cache_ttl_s)
-            if not keylife.ahead(ring.state, known):
-                ring.state = known
-                return
-            ring.trouble = ring.state.attempt.error
-            ring.jitter = random.uniform(0, 0.1) * self._times.refresh_interval_s  # noqa: S311 - jitter, not a secret
-            if new.keys is not None:
-                ring.taken_from = taken_from
-
-    def _tell(self, ring: _Ring, before: State, new: State) -> None:
+    def _tell(self, ring: Ring, before: State, new: State) -> None:
         name, outcome = ring.provider.name, new.attempt.outcome
         self._hears.key_refresh(name, outcome)
         if outcome != "ok" and before.attempt.outcome != outcome:
-            kept = f"; {len(before.keys.keys)} known keys stay in force" if before.keys else ""
+            kept = f"; the known keys stay in force ({len(before.keys.keys)})" if before.keys else ""
             self._hears.say(f"{name}: the key download failed: {new.attempt.error}{kept}")
         if outcome == "ok" and before.attempt.outcome not in ("ok", "none"):
             self._hears.say(f"{name}: the key download works again")
         for line in keylife.news(before.keys, new.keys) if new.keys else ():
             self._hears.say(f"{name}: {line}")
 
-    # ---- the fleet's copy
-
-    def _look(self, ring: _Ring) -> None:
-        if self._shared is not None:
-            self._compare(ring, self._shared.read([ring.provider]).get(ring.provider.name))
-
-    def _compare(self, ring: _Ring, entry: bytes | None) -> None:
-        """Take what the fleet knows; where it knows less than we, or what lies there is not genuine, put ours there."""
-        theirs = self._opened(ring, entry)
-        if theirs is not None and keylife.ahead(theirs, ring.state):
-            self._take(ring, theirs, "memcached")
-        if ring.state.attempt.begun_at and (theirs is None or keylife.ahead(ring.state, theirs)):
-            self._put(ring, entry)
-
-    def _opened(self, ring: _Ring, entry: bytes | None) -> State | None:
-        if self._shared is None or entry is None:
-            return None
-        if ring.theirs is None or ring.theirs[0] != entry:
-            try:
-                state = self._shared.open(ring.provider, entry, self._clock())
-            except Refused as refused:
-                self._hears.key_event(ring.provider.name, str(refused))
-                return None
-            if ring.theirs is not None and keylife.ahead(ring.theirs[1], state):  # it was put back there
-                self._hears.key_event(ring.provider.name, "outdated")
-            ring.theirs = entry, state
-        return ring.theirs[1]
-
-    def _put(self, ring: _Ring, seen: bytes | None) -> None:
-        """Ours in place of what was seen there. Where another one was faster, the next look joins the two."""
-        if self._shared is None:
-            return
-        try:
-            state = ring.state
-            entry = self._shared.swap(ring.provider, seen, state)
-            ring.theirs = (entry, state) if entry else ring.theirs
-        except StoreDown:
-            self._hears.key_event(ring.provider.name, "shared_unreachable")
-
     # ---- start and background
 
-    def _first_load(self, ring: _Ring) -> None:
+    def _first_load(self, ring: Ring) -> None:
         """The fleet's copy where it is recent; else one process downloads and the others wait for it."""
-        self._look(ring)
+        ring.look()
         now, ends = self._clock(), time.monotonic() + DEADLINE_S
         if not keylife.due(ring.state, now, self._times):
             return
-        begun_at = self._claim(ring, REFRESH, now, LEASE_S)
+        begun_at = self._lease(ring, now)
         if begun_at == now:
             self._await_download(ring, ends)
         else:
@@ -291,29 +187,27 @@ class Keyring:
         threading.Thread(target=self._run, name="authsvc-keys", daemon=True).start()
 
     def _after_fork(self) -> None:
-        """A child has the keys, but neither the threads nor any lock that was free."""
         for ring in self._rings.values():
-            ring.forcing, ring.guard, ring.running = threading.Lock(), threading.Lock(), None
+            ring.forked()
         if not self._stop.is_set():
             self._stop = threading.Event()
             self._spawn()
 
     def _run(self) -> None:
         while not self._stop.wait(TICK_S * random.uniform(0.9, 1.1)):  # noqa: S311 - jitter, not a secret
-            entries = self._shared.read(ring.provider for ring in self._rings.values()) if self._shared else {}
-            for ring in self._rings.values():
-                try:
+            try:
+                entries = self._shared.read(ring.provider for ring in self._rings.values()) if self._shared else {}
+                for ring in self._rings.values():
                     self._tend(ring, entries.get(ring.provider.name))
-                except Exception as problem:  # noqa: BLE001 - this thread must outlive whatever happens
-                    self._hears.key_event(ring.provider.name, "internal")
-                    self._hears.say(f"{ring.provider.name}: unforeseen {type(problem).__name__} in the background")
+            except Exception as problem:  # noqa: BLE001 - this thread must outlive whatever happens
+                self._hears.say(f"unforeseen {type(problem).__name__} in the background of the keys")
 
-    def _tend(self, ring: _Ring, entry: bytes | None) -> None:
+    def _tend(self, ring: Ring, entry: bytes | None) -> None:
         if self._shared is not None:
-            self._compare(ring, entry)
+            ring.compare(entry)
         now = self._clock()
         keys = keylife.usable(ring.state.keys, now, self._times)
         age_s = max(now - ring.state.keys.fetched_at, 0.0) if ring.state.keys else 0.0
         self._hears.key_state(ring.provider.name, len(keys.keys) if keys else 0, age_s)
-        if keylife.due(ring.state, now - ring.jitter, self._times) and self._claim(ring, REFRESH, now, LEASE_S) == now:
+        if keylife.due(ring.state, now - ring.jitter, self._times) and self._lease(ring, now) == now:
             self._download(ring)

@@ -15,6 +15,7 @@ from authsvc.core import keylife, strict
 from authsvc.core.jwt import Provider
 from authsvc.core.keylife import CLOCK_SLACK_S, State
 
+FORMAT = "1"  # of what keylife.dump writes: two versions of authsvc at one memcached are two fleets
 MAX_ENTRY = 1024 * 1024  # more than memcached takes
 FORCED, REFRESH = "forced", "refresh"  # what only one of the fleet does at a time
 
@@ -36,7 +37,7 @@ class SharedKeys:
         return {places[place]: entry for place, entry in self._store.get_many(list(places)).items()}
 
     def open(self, provider: Provider, entry: bytes, now: float) -> State:
-        """The state in an entry. Raises `Refused` where it is not genuine, or too old, or from the future."""
+        """The state in an entry. Raises `Refused` where it is not genuine, or from the future."""
         body = self._opened(self._place(provider), entry)
         if body is None:
             raise Refused("tampered")
@@ -44,7 +45,7 @@ class SharedKeys:
             state = keylife.load(strict.json_object(body), provider.algorithms)
         except (ValueError, KeyError, TypeError):
             raise Refused("outdated") from None  # genuine, but of another version of authsvc
-        if state.keys and not now - self._max_stale_s <= state.keys.fetched_at <= now + CLOCK_SLACK_S:
+        if keylife.not_after(state, now) is not state:  # else it would win every join until then
             raise Refused("outdated")
         return state
 
@@ -64,7 +65,7 @@ class SharedKeys:
         `StoreDown`.
         """
         place = f"{self._place(provider)}:{what}"
-        marker, kept_s = self._sealed(place, b"%.3f" % now), ttl_s + 2  # memcached's second may end early
+        marker, kept_s = self._sealed(place, repr(now).encode()), ttl_s + 2  # memcached's second may end early
         if self._store.add(place, marker, kept_s):
             return now
         found = self._store.get(place)
@@ -91,5 +92,5 @@ class SharedKeys:
 
     def _place(self, provider: Provider) -> str:
         """Whoever has another secret or another config of this provider has another place, and never quarrels."""
-        source = (provider.name, provider.issuer, provider.jwks_uri or "", *sorted(provider.algorithms))
+        source = (FORMAT, provider.name, provider.issuer, provider.jwks_uri or "", *sorted(provider.algorithms))
         return f"authsvc:keys:{self._key_id}:" + hashlib.sha256("\0".join(source).encode()).hexdigest()

@@ -61,13 +61,18 @@ def join(one: State, other: State, retain_s: float) -> State:
     for key in newest.keys + older.keys:
         known[key.digest] = _same_key(known.get(key.digest, key), key)
     lives = [k for k in known.values() if k.listed_at >= floor and newest.fetched_at - k.listed_at < retain_s]
-    lives.sort(key=lambda key: -key.listed_at)  # of keys that share a kid the one listed last is tried first
+    lives.sort(key=_rank)
     return State(replace(newest, keys=tuple(lives[:MAX_KEYS]), floor=floor), attempt)
 
 
 def _same_key(one: AdmittedKey, other: AdmittedKey) -> AdmittedKey:
     latest = one if one.listed_at >= other.listed_at else other
     return replace(latest, first_at=min(one.first_at, other.first_at))
+
+
+def _rank(key: AdmittedKey) -> tuple[float, str, str]:
+    """Of keys that share a kid the one listed last is tried first. No two keys are equal, so any join ends the same."""
+    return -key.listed_at, key.kid or "", key.digest
 
 
 def flush(state: State, listed: State, retain_s: float) -> State:
@@ -110,8 +115,11 @@ def stale(keys: KeySet, now: float, times: KeyTimes) -> bool:
 
 
 def due(state: State, now: float, times: KeyTimes) -> bool:
-    """Whether the next download is due; also where `next_at` is out of reach, because the clock was set back."""
-    longest = times.refresh_interval_s * 1.2
+    """Whether the next download is due; also where `next_at` is out of reach, because the clock was set back.
+
+    Within reach is also what a process set whose clock is ahead, and a `now` that is less some jitter.
+    """
+    longest = times.refresh_interval_s * 1.2 + CLOCK_SLACK_S
     return not state.attempt.next_at - longest < now < state.attempt.next_at
 
 
@@ -136,7 +144,9 @@ def not_after(state: State, now: float) -> State:
     attempt = replace(state.attempt, begun_at=min(state.attempt.begun_at, now))
     if state.keys is None:
         return State(None, attempt)
-    earlier = tuple(replace(key, listed_at=min(key.listed_at, now)) for key in state.keys.keys)
+    earlier = tuple(
+        replace(key, listed_at=min(key.listed_at, now), first_at=min(key.first_at, now)) for key in state.keys.keys
+    )
     fetched_at, floor = min(state.keys.fetched_at, now), min(state.keys.floor, now)
     return State(replace(state.keys, keys=earlier, fetched_at=fetched_at, floor=floor), attempt)
 
@@ -182,12 +192,19 @@ def _plain(one: Attempt | Dropped) -> dict[str, Any]:
 def load(document: Mapping[str, Any], algorithms: Iterable[str]) -> State:
     """What `dump` wrote, admitted afresh. Raises `ValueError`, `KeyError` or `TypeError` where it is not that."""
     attempt = Attempt(**document["attempt"])
+    attempt = replace(attempt, begun_at=_instant(attempt.begun_at), next_at=_instant(attempt.next_at))
     if "keys" not in document:
         return State(None, attempt)
     allowed = frozenset(algorithms)
     keys: list[AdmittedKey] = []
     for entry in document["keys"]:
-        (key,) = admit({"keys": [entry["jwk"]]}, allowed, float(entry["listed_at"]), entry["source"]).keys
-        keys.append(replace(key, first_at=float(entry["first_at"])))
+        (key,) = admit({"keys": [entry["jwk"]]}, allowed, _instant(entry["listed_at"]), entry["source"]).keys
+        keys.append(replace(key, first_at=_instant(entry["first_at"])))
     dropped = tuple(Dropped(**one) for one in document["dropped"])
-    return State(KeySet(tuple(keys), float(document["fetched_at"]), dropped, float(document["floor"])), attempt)
+    return State(KeySet(tuple(keys), _instant(document["fetched_at"]), dropped, _instant(document["floor"])), attempt)
+
+
+def _instant(value: Any) -> float:
+    if not 0 <= value < 2**53:  # nor is any text, which cannot be compared, nor NaN
+        raise ValueError("not an instant")
+    return float(value)

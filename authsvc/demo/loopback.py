@@ -6,11 +6,13 @@ import contextlib
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
+_Bound = TypeVar("_Bound")
 HOST = "127.0.0.1"
 
 
@@ -25,14 +27,14 @@ class Loopback:
 
     def up(self) -> None:
         self._leave()
-        self._server = self._server or _Server((HOST, self.port), self._handler)
+        self._server = self._server or _soon(lambda: _Server((HOST, self.port), self._handler))
         self._server.begin()
 
     def down(self) -> None:
         """Connections are refused, and those that are open end."""
         if self._server:
             self._server.end()
-            self._server, self._place = None, _hold(self.port)
+            self._server, self._place = None, _soon(lambda: _hold(self.port))
 
     def close(self) -> None:
         self.down()
@@ -79,6 +81,18 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
+
+
+def _soon(bind: Callable[[], _Bound]) -> _Bound:
+    """Under load a port that was let go may be in use for a moment still, by a connection of somebody else."""
+    give_up = time.monotonic() + 2
+    while True:
+        try:
+            return bind()
+        except OSError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.02)
 
 
 def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:

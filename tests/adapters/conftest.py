@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from authsvc.demo.issuer import Issuer
 from authsvc.demo.processes import Memcached
+from helpers import Clock
+from rings import Rings
 
 _numbers = itertools.count()
 
@@ -28,3 +32,22 @@ def address(memcached: Memcached) -> str:
 @pytest.fixture
 def key() -> str:
     return f"test:{os.getpid()}:{next(_numbers)}"
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    with Issuer() as started:
+        yield started
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Set to the true time, because the issuer's tokens are."""
+    return Clock(float(int(time.time())))
+
+
+@pytest.fixture
+def make(issuer: Issuer, clock: Clock) -> Iterator[Rings]:
+    """Makes keyrings, which are stopped in the end."""
+    with Rings(issuer, clock) as made:
+        yield made

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from authsvc.adapters.store import Store, StoreDown
+from waiting import within
 
 
 class Clock:
@@ -39,9 +44,17 @@ class CountingStore:
         self._call("get")
         return self._inner.get(key)
 
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        self._call("get_many")
+        return self._inner.get_many(keys)
+
     def set(self, key: str, value: bytes, ttl_s: int) -> None:
         self._call("set")
         self._inner.set(key, value, ttl_s)
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl_s: int) -> bool:
+        self._call("swap")
+        return self._inner.swap(key, old, new, ttl_s)
 
     def add(self, key: str, value: bytes, ttl_s: int) -> bool:
         self._call("add")
@@ -85,3 +98,20 @@ def memcached_stat(port: int, name: str) -> int:
             text += conn.recv(65536)
     lines = dict(line.split(" ")[1:3] for line in text.decode().splitlines() if line.startswith("STAT "))
     return int(lines[name])
+
+
+@contextlib.contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """The process stands still. That takes a moment after the signal: until then its threads may answer."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert within(5, lambda: _states(pid) == {"T"})
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _states(pid: int) -> set[str]:
+    """The states of all its threads; T is stopped."""
+    lines = [thread.read_text() for thread in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {line.rpartition(")")[2].split()[0] for line in lines}

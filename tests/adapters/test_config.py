@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from authsvc.adapters import config
 from authsvc.adapters.config import ConfigError, Settings
-from authsvc.adapters.keyring import KeyTimes
 from authsvc.adapters.schema import json_schema
+from authsvc.core.keylife import KeyTimes
 from authsvc.core.ratelimit import Tier
 from authsvc.core.signature import ALGORITHMS
 

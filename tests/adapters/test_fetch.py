@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.adapters.fetch import FetchFailed, fetch_json
+from authsvc.adapters.fetch import Fetched, FetchFailed, fetch_json, max_age
 from authsvc.demo.processes import free_port
 from hostile import Act, Authority, Hostile, drips, floods, hangs, ok, says
 
@@ -27,12 +27,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"))
 
 
-def fetch(url: str, ca_file: str | None = None, allow_http: bool = True) -> dict[str, object]:
+def fetch(url: str, ca_file: str | None = None, allow_http: bool = True) -> Fetched:
     return fetch_json(url, ca_file=ca_file, allow_http=allow_http, deadline_s=DEADLINE_S)
 
 
 def refused(url: str, ca_file: str | None = None, allow_http: bool = True) -> str:
     """The text of the failure, which came in time."""
+    return failure(url, ca_file, allow_http)[1]
+
+
+def failure(url: str, ca_file: str | None = None, allow_http: bool = True) -> tuple[str, str]:
+    """Its slug and its text."""
     started = time.monotonic()
     with pytest.raises(FetchFailed) as caught:
         fetch(url, ca_file, allow_http)
@@ -40,12 +45,12 @@ def refused(url: str, ca_file: str | None = None, allow_http: bool = True) -> st
     text = str(caught.value)
     assert text.startswith(url)
     assert not any(word in text for word in ("Error", "Exception", "urllib3", "object at 0x", "Traceback"))
-    return text.removeprefix(url + ": ")
+    return caught.value.outcome, text.removeprefix(url + ": ")
 
 
 def test_a_plain_good_answer_is_the_document() -> None:
     with Hostile(says(ok(GOOD, JSON))) as server:
-        assert fetch(server.url) == {"keys": []}
+        assert fetch(server.url).document == {"keys": []}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_a_plain_good_answer_is_the_document() -> None:
 )
 def test_a_good_answer_may_come(answer: bytes) -> None:
     with Hostile(says(answer)) as server:
-        assert fetch(server.url) == {"keys": []}
+        assert fetch(server.url).document == {"keys": []}
 
 
 @pytest.mark.parametrize(
@@ -167,6 +172,84 @@ def test_a_server_that_takes_its_time_is_cut_off(act: Act) -> None:
         refused(server.url)
 
 
+@pytest.mark.parametrize(
+    ("act", "outcome"),
+    [
+        pytest.param(says(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"), "redirect", id="302"),
+        pytest.param(says(b"HTTP/1.1 304 Not Modified\r\n\r\n"), "redirect", id="304"),
+        pytest.param(says(ok(GOOD, status="500 Oops")), "status_5xx", id="500"),
+        pytest.param(says(ok(GOOD, status="503 Busy")), "status_5xx", id="503"),
+        pytest.param(says(ok(GOOD, status="404 Not Found")), "status", id="404"),
+        pytest.param(says(ok(GOOD, status="429 Slow down")), "status", id="429"),
+        pytest.param(says(ok(GOOD, status="206 Partial")), "status", id="206"),
+        pytest.param(says(ok(gzip.compress(GOOD), "Content-Encoding: gzip")), "compressed", id="gzip"),
+        pytest.param(says(ok(GOOD, "Content-Encoding: br")), "compressed", id="brotli"),
+        pytest.param(says(HEAD + b"Content-Length: 500\r\n\r\n" + GOOD), "broken", id="half a body"),
+        pytest.param(says(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}"), "broken", id="half a chunk"),
+        pytest.param(says(ok(b" " * 1_000_000)), "too_large", id="a body of 1 MB"),
+        pytest.param(floods(HEAD + b"\r\n", b" " * 10_000), "too_large", id="an endless body"),
+        pytest.param(says(ok(b"<html>log in</html>")), "not_json", id="a web page"),
+        pytest.param(says(ok(b"[]")), "not_json", id="a list"),
+        pytest.param(says(ok(b'{"a": 1, "a": 2}')), "not_json", id="a member twice"),
+        pytest.param(says(b""), "unreachable", id="hanging up at once"),
+        pytest.param(says(b"SSH-2.0-OpenSSH_9.2\r\n"), "unreachable", id="another protocol"),
+        pytest.param(hangs(), "timeout", id="silence"),
+        pytest.param(hangs(HEAD + b"Content-Length: 12\r\n\r\n{"), "timeout", id="silence within the body"),
+        pytest.param(drips(HEAD, b"X-A: b\r\n"), "timeout", id="dripping headers"),
+        pytest.param(drips(HEAD + b"\r\n", b" "), "timeout", id="a dripping body"),
+    ],
+)
+def test_the_outcome_has_a_slug_for(act: Act, outcome: str) -> None:
+    with Hostile(act) as server:
+        assert failure(server.url)[0] == outcome
+
+
+def test_the_outcome_has_a_slug_where_no_request_was_made_or_nobody_trusted(authority: Authority) -> None:
+    assert failure(f"http://127.0.0.1:{free_port()}/keys")[0] == "unreachable"
+    assert failure("http://192.0.2.1/keys")[0] == "not_allowed"
+    assert failure("file:///etc/passwd")[0] == "not_allowed"
+    with Hostile(says(ok(GOOD)), authority.server()) as server:
+        assert failure(server.url)[0] == "tls"
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "seconds"),
+    [
+        pytest.param("", None, id="nothing"),
+        pytest.param("max-age=0", 0, id="none"),
+        pytest.param("max-age=86400", 86400, id="a day"),
+        pytest.param("public, max-age=15, stale-while-revalidate=15", 15, id="among others"),
+        pytest.param("public,max-age=15,must-revalidate", 15, id="without blanks"),
+        pytest.param("PUBLIC, MAX-AGE=15", 15, id="in capitals"),
+        pytest.param("max-age = 15", 15, id="with blanks around the sign"),
+        pytest.param('max-age="15"', 15, id="quoted"),
+        pytest.param("max-age=15, max-age=600", 15, id="twice, where the first counts"),
+        pytest.param("no-cache, max-age=15", 15, id="beside no-cache"),
+        pytest.param("no-cache", None, id="no-cache alone"),
+        pytest.param("no-store, must-revalidate", None, id="no-store alone"),
+        pytest.param("s-maxage=600", None, id="for shared caches alone"),
+        pytest.param("x-max-age=600", None, id="another directive that ends like it"),
+        pytest.param("max-age", None, id="no value"),
+        pytest.param("max-age=", None, id="an empty value"),
+        pytest.param("max-age=soon", None, id="a word"),
+        pytest.param("max-age=15s", None, id="a unit"),
+        pytest.param("max-age=-15", None, id="a negative one"),
+        pytest.param("max-age=9999999999", 9999999999, id="three hundred years"),
+        pytest.param("max-age=" + "9" * 5000, None, id="five thousand digits"),
+        pytest.param("\x00\xff" * 1000, None, id="noise"),
+    ],
+)
+def test_the_max_age_in(cache_control: str, seconds: float | None) -> None:
+    assert max_age(cache_control) == seconds
+
+
+def test_the_max_age_comes_with_the_document() -> None:
+    with Hostile(says(ok(GOOD, "Cache-Control: public", "cache-control: max-age=15"))) as server:
+        assert fetch(server.url) == Fetched({"keys": []}, 15)
+    with Hostile(says(ok(GOOD))) as server:
+        assert fetch(server.url) == Fetched({"keys": []}, None)
+
+
 def test_a_tls_server_that_drips_is_cut_off_too(authority: Authority) -> None:
     with Hostile(drips(HEAD, b"X-A: b\r\n"), authority.server()) as server:
         assert refused(server.url, authority.ca_file) == f"no whole answer within {DEADLINE_S:g} s"
@@ -237,7 +320,7 @@ def test_what_is_no_url_is_refused_and_not_an_exception(url: str) -> None:
 
 def test_a_private_ca_is_trusted_with_its_file_only(authority: Authority) -> None:
     with Hostile(says(ok(GOOD)), authority.server()) as server:
-        assert fetch(server.url, authority.ca_file) == {"keys": []}
+        assert fetch(server.url, authority.ca_file).document == {"keys": []}
         assert refused(server.url) == "the TLS certificate is not trusted (set ca_file for a private CA)"
         assert len(server.requests) == 1
 
@@ -270,7 +353,7 @@ def test_nothing_is_taken_from_the_environment(tmp_path: Path, authority: Author
     (tmp_path / ".netrc").chmod(0o600)
     code = (
         "import sys; from authsvc.adapters.fetch import fetch_json, FetchFailed\n"
-        "print(fetch_json(sys.argv[1], ca_file=None, allow_http=True))\n"
+        "print(fetch_json(sys.argv[1], ca_file=None, allow_http=True).document)\n"
         "try: fetch_json(sys.argv[2], ca_file=None, allow_http=True)\n"
         "except FetchFailed: print('refused')\n"
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import signal
 import socket
 import threading
 import time
@@ -14,7 +14,8 @@ import pytest
 
 from authsvc.adapters.store import RETRY_AFTER_S, TIMEOUT_S, MemcachedStore, MemoryStore, Store, StoreDown
 from authsvc.demo.processes import Memcached, free_port
-from helpers import Clock, in_threads, memcached_stat
+from helpers import Clock, in_threads, memcached_stat, paused
+from waiting import within
 
 FAST_S = 0.05
 
@@ -135,6 +136,58 @@ def test_one_of_fifty_threads_wins_an_add(store: Store, key: str) -> None:
     assert won.count(True) == 1
 
 
+@pytest.mark.parametrize(
+    ("there", "old", "swaps"),
+    [
+        pytest.param(None, None, True, id="nothing is there and nothing is expected"),
+        pytest.param(b"first", None, False, id="something is there and nothing is expected"),
+        pytest.param(b"first", b"first", True, id="what is there is what is expected"),
+        pytest.param(b"first", b"other", False, id="another value is there"),
+        pytest.param(b"first", b"firs", False, id="a longer value is there"),
+        pytest.param(None, b"first", False, id="what is expected is gone"),
+        pytest.param(b"", b"", True, id="an empty value is expected and there"),
+        pytest.param(b"", None, False, id="an empty value is there and nothing is expected"),
+    ],
+)
+def test_swap_where(store: Store, key: str, there: bytes | None, old: bytes | None, swaps: bool) -> None:
+    if there is not None:
+        store.set(key, there, 60)
+    assert store.swap(key, old, b"new", 60) is swaps
+    assert store.get(key) == (b"new" if swaps else there)
+
+
+def test_swap_takes_what_the_swap_before_it_left(store: Store, key: str) -> None:
+    values = [None, *(b"value %d \r\n\x00" % number for number in range(5))]
+    assert all(store.swap(key, old, new or b"", 60) for old, new in itertools.pairwise(values))
+    assert not any(store.swap(key, old, b"late", 60) for old in values[:-1])
+    assert store.get(key) == values[-1]
+
+
+@pytest.mark.parametrize("old", [None, b"start"], ids=["of nothing", "of a value"])
+def test_one_of_eight_threads_wins_a_swap(store: Store, key: str, old: bytes | None) -> None:
+    for turn in range(20):
+        at, won = f"{key}:{turn}", []
+        if old is not None:
+            store.set(at, old, 60)
+        in_threads(8, lambda number, at=at, won=won: won.extend([number] * store.swap(at, old, b"%d" % number, 60)))
+        assert len(won) == 1
+        assert store.get(at) == b"%d" % won[0]
+
+
+def test_a_swapped_value_expires(store: Store, key: str) -> None:
+    store.set(key, b"old", 60)
+    assert store.swap(key, b"old", b"new", 1)
+    assert within(3, lambda: store.get(key) is None)
+
+
+def test_get_many_brings_those_that_are_there(store: Store, key: str) -> None:
+    there = {f"{key}:{number}": b"\r\nEND\r\n%d" % number for number in range(5)}
+    for name, value in there.items():
+        store.set(name, value, 60)
+    assert store.get_many([*there, f"{key}:missing"]) == there
+    assert store.get_many([f"{key}:missing"]) == store.get_many([]) == {}
+
+
 def test_counting_what_is_no_number_is_trouble_not_a_guess(store: Store, key: str) -> None:
     store.set(key, b"junk", 60)
     with pytest.raises(StoreDown):
@@ -176,10 +229,14 @@ def test_the_memory_store_counts_time_by_its_clock() -> None:
 
 
 def fails_within(seconds: float, act: Callable[[], object]) -> None:
+    assert seconds_to_fail(act) < seconds
+
+
+def seconds_to_fail(act: Callable[[], object]) -> float:
     started = time.monotonic()
     with pytest.raises(StoreDown):
         act()
-    assert time.monotonic() - started < seconds
+    return time.monotonic() - started
 
 
 @contextmanager
@@ -209,6 +266,8 @@ OPERATIONS = [
     pytest.param(lambda s: s.get("k"), id="get"),
     pytest.param(lambda s: s.set("k", b"v", 60), id="set"),
     pytest.param(lambda s: s.add("k", b"v", 60), id="add"),
+    pytest.param(lambda s: s.swap("k", None, b"v", 60), id="swap with nothing"),
+    pytest.param(lambda s: s.swap("k", b"u", b"v", 60), id="swap"),
     pytest.param(lambda s: s.incr("k", 60), id="incr"),
     pytest.param(lambda s: s.decr("k"), id="decr"),
 ]
@@ -220,8 +279,7 @@ def test_where_nobody_listens_every_call_is_store_down(act: Callable[[Store], ob
     fails_within(TIMEOUT_S + 0.1, lambda: act(store))
 
 
-@pytest.mark.parametrize("act", OPERATIONS)
-@pytest.mark.parametrize(
+ANSWERS = pytest.mark.parametrize(
     "answer",
     [
         pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="a web server"),
@@ -231,10 +289,22 @@ def test_where_nobody_listens_every_call_is_store_down(act: Callable[[Store], ob
         pytest.param(None, id="a server that hangs up"),
     ],
 )
+
+
+@pytest.mark.parametrize("act", OPERATIONS)
+@ANSWERS
 def test_what_is_no_memcached_is_store_down(answer: bytes | None, act: Callable[[Store], object]) -> None:
     with listener(answer) as port:
         store = MemcachedStore([f"127.0.0.1:{port}"])
         fails_within(3 * TIMEOUT_S + 0.1, lambda: act(store))
+
+
+@ANSWERS
+def test_of_what_is_no_memcached_get_many_brings_nothing(answer: bytes | None) -> None:
+    with listener(answer) as port:
+        started = time.monotonic()
+        assert MemcachedStore([f"127.0.0.1:{port}"]).get_many(["k", "l"]) == {}
+        assert time.monotonic() - started < 3 * TIMEOUT_S + 0.1
 
 
 def test_a_path_that_is_no_socket_is_store_down() -> None:
@@ -264,14 +334,10 @@ def test_a_hanging_server_costs_one_timeout_then_nothing_then_comes_back(server:
     store = MemcachedStore([f"127.0.0.1:{server.port}"], clock)
     assert store.incr("a", 60) == 1
     store.set("b", b"100", 60)
-    pid = memcached_stat(server.port, "pid")
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with paused(server.pid):
         fails_within(TIMEOUT_S + 0.15, lambda: store.incr("a", 60))
         for _ in range(100):
             fails_within(FAST_S, lambda: store.get("b"))
-    finally:
-        os.kill(pid, signal.SIGCONT)
     fails_within(FAST_S, lambda: store.get("b"))
     clock.pass_(RETRY_AFTER_S + 0.01)
     assert store.get("b") == b"100"  # and not the late answer to what was asked before
@@ -304,6 +370,44 @@ def test_an_outage_of_one_server_leaves_the_keys_of_the_others(server: Memcached
         except StoreDown:
             pass
     assert 20 < served < 80
+
+
+def test_get_many_brings_what_the_other_servers_have_where_one_is_dead(server: Memcached, address: str) -> None:
+    store = MemcachedStore([address, f"127.0.0.1:{server.port}"])
+    keys = {f"many:{os.getpid()}:{number}": b"%d" % number for number in range(50)}
+    for name, value in keys.items():
+        store.set(name, value, 60)
+    assert store.get_many(list(keys)) == keys
+    server.stop()
+    found = store.get_many(list(keys))
+    assert found == MemcachedStore([address]).get_many(list(keys))
+    assert 5 < len(found) < 45
+
+
+def test_while_a_server_fails_one_call_a_second_tries_and_the_others_fail_at_once(server: Memcached) -> None:
+    clock = Clock()
+    store = MemcachedStore([f"127.0.0.1:{server.port}"], clock)
+    with paused(server.pid):
+        fails_within(TIMEOUT_S + 0.15, lambda: store.get("k"))
+        for _ in range(3):
+            took_s: list[float] = []
+            in_threads(20, lambda _, took_s=took_s: took_s.append(seconds_to_fail(lambda: store.get("k"))))
+            assert [took for took in took_s if took > TIMEOUT_S / 2] == []
+            clock.pass_(RETRY_AFTER_S + 0.01)
+            in_threads(20, lambda _, took_s=took_s: took_s.append(seconds_to_fail(lambda: store.get("k"))))
+            assert len([took for took in took_s if took > TIMEOUT_S / 2]) == 1
+
+
+def test_a_server_that_is_back_is_there_for_every_thread_at_once(server: Memcached) -> None:
+    clock = Clock()
+    store = MemcachedStore([f"127.0.0.1:{server.port}"], clock)
+    with paused(server.pid):
+        fails_within(TIMEOUT_S + 0.15, lambda: store.incr("k", 60))
+    clock.pass_(RETRY_AFTER_S + 0.01)
+    store.set("k", b"100", 60)  # the one that tries
+    seen: list[int] = []
+    in_threads(20, lambda _: seen.append(store.incr("k", 60)))
+    assert sorted(seen) == list(range(101, 121))
 
 
 def test_each_key_has_one_server_whatever_the_order_of_the_list(server: Memcached, address: str) -> None:

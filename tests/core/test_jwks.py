@@ -1,6 +1,4 @@
-"""Key sets: what of a document is kept, and how two downloads of it merge. Bad keys are in test_jose_quirks.py."""
-
-import json
+"""Key sets: what of a document is kept. Bad keys are in test_jose_quirks.py, how long keys live in test_keylife.py."""
 
 import pytest
 
@@ -8,20 +6,6 @@ from authsvc.core import jwks
 from authsvc.core.jwks import Dropped
 from keys import jwk, key
 from worlds import NOW, key_set
-
-HOUR = 3600.0
-
-
-def listed(*signers, at=NOW):
-    return jwks.admit({"keys": [jwk(signer) for signer in signers]}, ["RS256"], at)
-
-
-def kids(keys):
-    return [one.kid for one in keys.keys]
-
-
-def one_key(number):
-    return key(kid=f"k{number}", number=number)
 
 
 def test_only_accepted_algorithms_get_a_verifier():
@@ -51,7 +35,7 @@ def test_key_ops_with_verify_among_them_are_good():
 
 
 def test_the_same_key_twice_is_one_key():
-    keys = listed(key(), key())
+    keys = key_set(key(), key())
     assert len(keys.keys) == 1
     assert keys.candidates(None, "RS256")
 
@@ -65,8 +49,11 @@ def test_a_hundred_keys_are_admitted():
     ("entry", "dropped"),
     [
         (None, Dropped(None, "not an object")),
-        ({"kty": "oct", "kid": "s", "k": "AA"}, Dropped("s", "a symmetric key does not belong in a published set")),
-        ({"kty": "RSA", "kid": "p", "d": "AA"}, Dropped("p", "the provider publishes a private key")),
+        (
+            {"kty": "oct", "kid": "s", "k": "AA"},
+            Dropped("s", "a symmetric key does not belong in a published set", unsafe=True),
+        ),
+        ({"kty": "RSA", "kid": "p", "d": "AA"}, Dropped("p", "the provider publishes a private key", unsafe=True)),
         ({"kty": "RSA", "kid": "e", "use": "enc"}, Dropped("e", "not a signing key")),
         ({"kty": "RSA", "kid": 7}, Dropped(None, "it cannot be read as a key")),
         ({"kty": "XXX", "kid": "k" * 300}, Dropped("k" * 64, "an unknown key type")),
@@ -81,78 +68,12 @@ def test_a_dropped_key_says_why_and_never_shows_itself(entry, dropped):
     assert keys.dropped == (dropped,)
 
 
-def test_a_merge_with_nothing_is_the_new_set():
-    new = listed(one_key(0))
-    assert jwks.merge(None, new, HOUR) is new
-
-
-def test_a_key_that_vanished_stays_while_it_is_retained():
-    old, new = listed(one_key(0), one_key(1)), listed(one_key(1), at=NOW + HOUR - 1)
-    assert kids(jwks.merge(old, new, HOUR)) == ["k1", "k0"]
-
-
-def test_a_key_that_vanished_is_gone_after_that():
-    old, new = listed(one_key(0), one_key(1)), listed(one_key(1), at=NOW + HOUR)
-    assert kids(jwks.merge(old, new, HOUR)) == ["k1"]
-
-
-def test_a_vanished_key_is_not_retained_for_longer_by_further_downloads():
-    keys = listed(one_key(0))
-    for minute in range(1, 61):
-        keys = jwks.merge(keys, listed(one_key(1), at=NOW + minute * 60), HOUR)
-    assert kids(keys) == ["k1"]
-
-
-def test_nothing_is_retained_where_the_time_is_zero():
-    assert kids(jwks.merge(listed(one_key(0)), listed(one_key(1)), 0)) == ["k1"]
-
-
-def test_a_key_that_is_listed_again_counts_as_listed_now():
-    merged = jwks.merge(listed(one_key(0)), listed(one_key(0), at=NOW + 60), HOUR)
-    assert [one.listed_at for one in merged.keys] == [NOW + 60]
-
-
-def test_of_a_key_that_was_replaced_under_its_kid_both_verify_for_a_while():
-    merged = jwks.merge(listed(key(number=0)), listed(key(number=1), at=NOW + 60), HOUR)
-    assert len(merged.candidates("k1", "RS256")) == 2
-
-
-def test_expiry_takes_a_vanished_key_and_no_listed_one():
-    keys = jwks.merge(listed(one_key(0)), listed(one_key(1), at=NOW + 60), HOUR)
-    assert kids(jwks.expire(keys, NOW + HOUR - 1, HOUR)) == ["k1", "k0"]
-    assert kids(jwks.expire(keys, NOW + HOUR, HOUR)) == ["k1"]
-    assert kids(jwks.expire(keys, NOW + 1000 * HOUR, HOUR)) == ["k1"]
-
-
-def test_a_set_goes_through_the_shared_store_unchanged():
-    keys = jwks.merge(listed(one_key(0)), listed(one_key(1), at=NOW + 60), HOUR)
-    loaded = jwks.load(json.loads(jwks.dump(keys)), ["RS256"])
-    assert (kids(loaded), loaded.fetched_at) == (kids(keys), keys.fetched_at)
-    assert [one.listed_at for one in loaded.keys] == [NOW + 60, NOW]
-    assert [one.digest for one in loaded.keys] == [one.digest for one in keys.keys]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        {},
-        {"fetched_at": None, "keys": []},
-        {"fetched_at": 1, "keys": None},
-        {"fetched_at": 1, "keys": [1]},
-        {"fetched_at": 1, "keys": [{"listed_at": 1}]},
-        {"fetched_at": 1, "keys": [{"jwk": {"kty": "oct", "k": "AA"}, "listed_at": 1}]},
-        {"fetched_at": 1, "keys": [{"jwk": None, "listed_at": 1}]},
-    ],
-)
-def test_what_is_no_dumped_set_is_not_loaded(data):
-    with pytest.raises((ValueError, KeyError, TypeError)):
-        jwks.load(data, ["RS256"])
-
-
-def test_a_loaded_set_is_admitted_afresh_for_the_algorithms_of_now():
-    data = json.loads(jwks.dump(listed(one_key(0))))
-    with pytest.raises(ValueError, match="no usable key"):
-        jwks.load(data, ["ES256"])
+def test_an_admitted_key_knows_when_and_where_it_was_listed():
+    keys = jwks.admit({"keys": [jwk(key())]}, ["RS256"], NOW, "https://id.example.com/jwks")
+    assert (keys.fetched_at, keys.floor) == (NOW, 0.0)
+    assert [(one.first_at, one.listed_at, one.source) for one in keys.keys] == [
+        (NOW, NOW, "https://id.example.com/jwks")
+    ]
 
 
 def test_at_most_four_keys_of_one_kid_are_tried():
