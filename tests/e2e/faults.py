@@ -1,4 +1,4 @@
-"""What befalls a memcached: it dies, hangs, is emptied, or somebody writes to it; and what a call through nginx gets."""
+"""What befalls a memcached: it dies, hangs, is emptied, or somebody writes to it; and what a call is answered."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ TWO = CONFIG.replace(
 
 # From the fetch that hangs until it is given up (2 s), and a memcached that hangs, nobody waits longer than this.
 SLOWEST_S = 2.4
-QUICK_S = 0.6  # a timeout of memcached (0.2 s), on a machine that runs other tests
+QUICK_S = 0.6  # a timeout of memcached (0.15 s), on a machine that runs other tests
 CALLS = 4  # of each kind, so that both workers are asked
 
 

@@ -1,0 +1,98 @@
+"""Floods, and faults in the middle of load: right answers only, and few downloads."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import time
+from contextlib import ExitStack, nullcontext
+from typing import Any
+
+import pytest
+
+from authsvc.demo.issuer import Issuer
+from authsvc.demo.stack import CONFIG, stack
+from faults import dead, hung
+from load import Calls, callers
+from waiting import within
+
+FLOOD = 10_000
+WORKERS = 4
+
+
+def forgeries(issuer: Issuer, count: int) -> list[str]:
+    """Tokens that name a key nobody has; else they are as good as any."""
+    _, claims, made = issuer.token(plan="enterprise").split(".")
+    heads = (json.dumps({"alg": "RS256", "kid": f"random-{number}"}).encode() for number in range(count))
+    return [f"{base64.urlsafe_b64encode(head).rstrip(b'=').decode()}.{claims}.{made}" for head in heads]
+
+
+@pytest.mark.parametrize(
+    ("memcached", "downloads"),
+    [
+        pytest.param(nullcontext, 1, id="one for the fleet, with memcached"),
+        pytest.param(dead, WORKERS, id="one a process, with memcached dead"),
+        pytest.param(hung, WORKERS, id="one a process, with memcached hung"),
+    ],
+)
+def test_ten_thousand_random_kids_within_a_cooldown_make_at_most(memcached: Any, downloads: int) -> None:
+    with ExitStack() as lasting:
+        running = lasting.enter_context(stack(workers=WORKERS))
+        time.sleep(2)  # until the last of the workers has its keys: one that starts later downloads them
+        lasting.enter_context(memcached(running.memcached))
+        bad, good = Calls(), Calls()
+        tokens = iter(forgeries(running.issuer, FLOOD))
+        valid = running.issuer.token(plan="enterprise")
+        before, started = running.issuer.fetches, time.monotonic()
+        with (
+            callers(2, running.nginx.port, lambda: valid, good, pause_s=0.02),
+            callers(8, running.nginx.port, lambda: next(tokens, None), bad),
+        ):
+            assert within(60, lambda: len(bad.statuses) + len(bad.broken) == FLOOD)
+        assert time.monotonic() - started < 29, "the flood took longer than a cool-down"
+        assert running.issuer.fetches - before <= downloads
+        assert set(bad.statuses) == {401}
+        assert set(good.statuses) == {200}
+        assert bad.broken == good.broken == []
+
+
+def test_memcached_killed_and_restarted_under_load_changes_no_decision() -> None:
+    """A limited tier, so that every allowed call wants memcached."""
+    with stack(CONFIG.replace("pro: {limit: 10000/hour", "pro: {limit: 1000000/hour")) as running:
+        numbers = itertools.count()
+        good, bad = Calls(), Calls()
+        valid = [running.issuer.token(f"u-{number}", plan="pro") for number in range(20)]
+        forged = running.issuer.forged_token(plan="pro")
+        with (
+            callers(4, running.nginx.port, lambda: valid[next(numbers) % 20], good, pause_s=0.005),
+            callers(1, running.nginx.port, lambda: forged, bad, pause_s=0.02),
+        ):
+            time.sleep(1.5)
+            for fault in (dead, hung):
+                with fault(running.memcached):
+                    time.sleep(2)
+                time.sleep(2)
+        assert len(good.statuses) > 500
+        assert set(good.statuses) == {200}
+        assert set(bad.statuses) == {401}
+        assert good.broken == bad.broken == []
+        print(f"slowest of {len(good.seconds)}: {max(good.seconds):.3f} s, p99 {good.percentile(0.99):.3f} s")
+        assert max(good.seconds + bad.seconds) < 0.25
+
+
+def test_after_a_restart_memcached_counts_again_within_two_seconds() -> None:
+    with stack(CONFIG.replace("trial: {limit: 3/hour", "trial: {limit: 1/hour")) as running:
+        assert running.memcached is not None
+        with dead(running.memcached):
+            assert _status(running, running.issuer.token("before", plan="trial")) == 200
+        time.sleep(2)
+        token = running.issuer.token("after", plan="trial")
+        assert [_status(running, token) for _ in range(6)] == [200, 429, 429, 429, 429, 429]
+
+
+def _status(running: Any, token: str) -> int:
+    calls, tokens = Calls(), iter([token])
+    with callers(1, running.nginx.port, lambda: next(tokens, None), calls):
+        assert within(5, lambda: bool(calls.statuses or calls.broken))
+    return calls.statuses[0]
