@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from authsvc import __version__
+from authsvc import __version__, setup
 
 if TYPE_CHECKING:
     from authsvc.adapters.config import Settings
@@ -98,24 +98,70 @@ def serve(file: str, bind: str, workers: int) -> None:
 
 @main.command(cls=_WithoutWords, short_help="Say every mistake in the config file.")
 @_config
+@click.option("--online", is_flag=True, help="Ask each provider for its keys too.")
 @_as_json
-def check(file: str, as_json: bool) -> None:
+def check(file: str, online: bool, as_json: bool) -> None:
     """Say every mistake in the config file, and what holds where it is silent."""
-    from authsvc.adapters.config import ConfigError, load
-
-    try:
-        notes, mistakes = list(load(file).notes), []
-    except ConfigError as problem:
-        notes, mistakes = [], _told(file, problem.lines)
+    settings, mistakes = _checked(file)
+    notes = list(settings.notes) if settings else []
+    answers = _asked(settings) if online and settings else []
     if as_json:
-        click.echo(json.dumps({"valid": not mistakes, "mistakes": mistakes, "notes": notes}))
+        told = {"valid": not mistakes, "mistakes": mistakes, "notes": notes}
+        asked = {"providers": [one.as_json() for one in answers]} if online else {}
+        click.echo(json.dumps(told | asked))
     else:
         for line in mistakes:
             click.echo(line, err=True)
         for note in notes:
             click.echo(f"note: {note}")
         click.echo(f"{file}: {len(mistakes)} to mend" if mistakes else f"{file}: valid", err=bool(mistakes))
-    sys.exit(1 if mistakes else 0)
+        for answer in answers:
+            click.echo(answer.as_text(), err=not answer.ok)
+    sys.exit(1 if mistakes or not all(one.ok for one in answers) else 0)
+
+
+def _asked(settings: Settings) -> list[Any]:
+    from authsvc.online import ask_all
+
+    return ask_all(settings.providers)
+
+
+@main.command(short_help="List the types of provider.")
+@_as_json
+def providers(as_json: bool) -> None:
+    """List the types of provider: what each needs to know, and the first thing people get wrong there."""
+    click.echo(json.dumps(setup.providers_json(), indent=2) if as_json else setup.providers_text())
+
+
+def _setting_options(command: Any) -> Any:
+    """An option for each setting that some type of provider takes."""
+    for name, one in reversed(setup.all_settings().items()):
+        names = [setup.option(name), *(["--tenant"] if name == "tenant_id" else [])]
+        text = f"{setup.owners(name)}: such as {one.example}"
+        command = click.option(*names, name, multiple=True, metavar="TEXT", help=text)(command)
+    return command
+
+
+@main.command(short_help="Write a config for a type of provider.")
+@click.option("--type", "kind", required=True, type=click.Choice(setup.KINDS), help="See authsvc providers.")
+@_setting_options
+@click.option("--set", "also", multiple=True, metavar="NAME=VALUE", help="Any other setting of a provider.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write it here; never over another file.")
+def init(kind: str, also: tuple[str, ...], output: str | None, **given: tuple[str, ...]) -> None:
+    """Write a commented config for a provider of this type, and say what to do next.
+
+    What --type needs, authsvc providers says. An option that is given twice makes a list.
+    """
+    try:
+        text = setup.config(setup.entry(kind, given, also))
+        if output is not None:
+            setup.write(output, text)
+    except setup.Unusable as problem:
+        for line in problem.lines:
+            click.echo(line, err=True)
+        sys.exit(2)
+    click.echo(text if output is None else f"wrote {output}\n", nl=False)
+    click.echo(setup.next_steps(output or "authsvc.yaml"), err=True)
 
 
 @main.command(short_help="Say step by step how a call would be decided.")
@@ -219,14 +265,20 @@ def demo(only_check: bool) -> None:
 
 
 def _load(file: str) -> Settings:
+    settings, mistakes = _checked(file)
+    for line in mistakes:
+        click.echo(line, err=True)
+    return settings or sys.exit(3)
+
+
+def _checked(file: str) -> tuple[Settings | None, list[str]]:
+    """The settings, or else the mistakes in the file."""
     from authsvc.adapters.config import ConfigError, load
 
     try:
-        return load(file)
+        return load(file), []
     except ConfigError as problem:
-        for line in _told(file, problem.lines):
-            click.echo(line, err=True)
-        sys.exit(3)
+        return None, _told(file, problem.lines)
 
 
 def _told(file: str, lines: list[str]) -> list[str]:

@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from authsvc.adapters.config import Settings, visible
+from authsvc.adapters.config import Settings
 from authsvc.adapters.keystate import KeyStatus
 from authsvc.adapters.store import MemoryStore
+from authsvc.adapters.yamlfile import visible
 from authsvc.core import jwt, ratelimit, strict
+from authsvc.core.claims import claim_at
 from authsvc.core.model import Decision, Identity, Reason, Refused, Request, Unavailable
 from authsvc.core.response import Headers, face, render
 from authsvc.core.signature import ALGORITHMS
@@ -44,10 +46,23 @@ NEXT_STEPS = {
     Reason.UNSUPPORTED_ALGORITHM: "add the algorithm to the provider's algorithms, or change it at the issuer",
     Reason.ROLE_REQUIRED: "give the caller the role, or check roles_claim if the role is elsewhere in the token",
     Reason.INSUFFICIENT_SCOPE: "ask the issuer for a token with one of these scopes",
+    Reason.INACTIVE_TOKEN: "get a fresh token: this one has expired or was revoked",
+    Reason.STEP_UP_REQUIRED: "sign in again with what the challenge asks for (acr_values, max_age)",
+    Reason.CLAIMS_CHALLENGE: "hand the challenge's claims to the client library, which signs the user in again",
+    Reason.AUTH_CONTEXT_REQUIRED: "have the client declare cp1 (xms_cc), so that it can be asked for the context",
+    Reason.PROVIDER_NOT_ALLOWED: "get a token from a provider that the rule names",
+    Reason.TENANT_NOT_ALLOWED: "add the tenant to tenants, if it is meant",
+    Reason.CLIENT_NOT_ALLOWED: "add the client to clients, if it is meant",
+    Reason.SUBJECT_TYPE_NOT_ALLOWED: "see subject_types: users sign in, apps use client credentials",
+    Reason.GUEST_NOT_ALLOWED: "set guests: allow, if guests are meant",
+    Reason.IDENTITY_SOURCE_NOT_ALLOWED: "see identity_sources and policies of the provider",
+    Reason.CLAIM_REQUIRED: "look at the claim in the token, and at require in the rule or the provider",
+    Reason.GROUPS_OVERAGE: "use app roles, or have Entra send only the groups assigned to the application",
     Reason.METHOD_NOT_ALLOWED: "add a rule for this path and method",
     Reason.NO_RULE: "add a rule for this path",
     Reason.AMBIGUOUS_PATH: "send the path in its plain form",
     Reason.KEYS_UNAVAILABLE: "see whether this machine reaches the provider; authsvc tries again by itself",
+    Reason.INTROSPECTION_UNAVAILABLE: "see whether this machine reaches the introspection endpoint, and at secret_file",
     Reason.RATE_LIMITED: "wait, or move the caller to another tier",
     Reason.IDENTITY_TOO_LARGE: "have the issuer put fewer or shorter values into the claims that become headers",
 }
@@ -146,6 +161,8 @@ def _ignored(service: Service, authorization: str | None, now: float) -> str:
 
 def _next_step(decision: Decision, token: str | None, words: _Words) -> str:
     reason = decision.reason
+    if decision.next_step:
+        return decision.next_step
     if reason is Reason.UNSUPPORTED_ALGORITHM and _alg(token) not in ALGORITHMS:
         return _ASK_FOR_ALGORITHM
     if reason is Reason.KEYS_UNAVAILABLE:
@@ -176,8 +193,8 @@ class _Words:
         if identity.roles:
             return f"the caller has {_some(identity.roles)}"
         provider = next(known for known in self.service.settings.providers if known.name == identity.provider)
-        claim = ".".join(provider.roles_claim)
-        missing = jwt.claim_at(identity.claims, provider.roles_claim) is None
+        claim = " or ".join(".".join(source.path) for source in provider.roles)
+        missing = all(claim_at(identity.claims, source.path) is None for source in provider.roles)
         return f"the caller has no role: the token {'has no claim' if missing else 'lists none in'} {claim}"
 
     def _why_no_keys(self) -> str:
@@ -185,7 +202,8 @@ class _Words:
 
     def download(self) -> KeyStatus:
         """How the download of this token's keys went, once it has ended."""
-        provider = self.service.gate.providers[jwt.parse(self.token or "").issuer].name
+        token = jwt.parse(self.token or "")
+        provider = self.service.gate.providers.find(token.issuer, token.claims).name
         ends = time.monotonic() + _LATE_KEYS_S
         while (found := self.service.ready()[provider]).outcome == "none" and time.monotonic() < ends:
             time.sleep(0.02)
@@ -278,16 +296,16 @@ def _identity_step(decision: Decision, ignored: str) -> Step:
         return Step("identity", True, f"{identity.user_id} of {identity.provider}, roles: {roles}")
     if ignored:
         return Step("identity", False, ignored)
-    if face(decision.reason).status == 401 or decision.reason is Reason.KEYS_UNAVAILABLE:
+    if decision.provider or face(decision.reason).status == 401:
         return Step("identity", False, decision.detail)
     return Step("identity", None, "anonymous" if _reached_limit(decision) else "not reached")
 
 
 def _admit_step(decision: Decision) -> Step:
-    if decision.reason in _ABOUT_ROLES:
-        return Step("roles", False, decision.detail)
-    reached = decision.identity is not None or _reached_limit(decision)
-    return Step("roles", True if reached else None, "the rule is satisfied" if reached else "not reached")
+    if decision.identity is not None and not _reached_limit(decision):
+        return Step("admitted", False, decision.detail)
+    reached = _reached_limit(decision)
+    return Step("admitted", True if reached else None, "the rule is satisfied" if reached else "not reached")
 
 
 def _reached_limit(decision: Decision) -> bool:

@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from authsvc.adapters.config import Settings, visible
+from authsvc.adapters.config import Settings
 from authsvc.adapters.discovery import download
 from authsvc.adapters.fetch import FetchFailed
 from authsvc.adapters.sharedkeys import Refused, SharedKeys
 from authsvc.adapters.store import StoreDown
+from authsvc.adapters.yamlfile import visible
 from authsvc.core import keylife
 from authsvc.core.jwks import AdmittedKey, KeySet
-from authsvc.core.jwt import Provider
 from authsvc.core.keylife import Attempt, KeyTimes, State
+from authsvc.core.provider import Provider
 from authsvc.service import shared_keys, store_of
 
 NOT_SHARED = "nothing is shared (that takes cache.memcached and cache.secret)"
+CLOCKS = "set the clocks by NTP, and flush again"
+CONFIRM_S = 1.0
 TRIES = 5  # while the processes of a busy fleet write too
 
 
@@ -144,33 +147,52 @@ class Flushed:
         if self.problem:
             return visible(f"{self.provider}: nothing was flushed: {self.problem}")
         dropped = f"dropped {', '.join(self.dropped)}" if self.dropped else "no shared key was beyond what is listed"
-        return visible(f"{self.provider}: {dropped}; in force within a second: {', '.join(self.kept)}")
+        return visible(f"{self.provider}: {dropped}; in force: {', '.join(self.kept)}")
 
 
 def flush(settings: Settings, provider: Provider) -> Flushed:
     """Ask the provider now, and have every process of the fleet drop what it does not list."""
-    shared, now, times = _shared(settings), time.time(), settings.key_times
+    shared = _shared(settings)
     if shared is None:
         return Flushed(provider.name, problem=f"{NOT_SHARED}: reload authsvc (SIGHUP), new workers know no old keys")
-    listed = _listed(provider, now, times)
-    if listed.keys is None:
-        return Flushed(provider.name, problem=f"the provider does not say what is still good: {listed.attempt.error}")
     try:
-        return _flush(shared, provider, listed, now, times)
+        return _flush(shared, provider, settings.key_times)
     except StoreDown as trouble:
-        return Flushed(provider.name, problem=f"{trouble}: reload authsvc (SIGHUP), new workers know no old keys")
+        return Flushed(provider.name, problem=f"{trouble}: flush again once memcached answers")
 
 
-def _flush(shared: SharedKeys, provider: Provider, listed: State, now: float, times: KeyTimes) -> Flushed:
+def _flush(shared: SharedKeys, provider: Provider, times: KeyTimes) -> Flushed:
     for _ in range(TRIES):
+        now = time.time()
         entry = shared.read([provider]).get(provider.name)
-        known = _open(shared, provider, entry, now)
+        try:
+            known = shared.open(provider, entry, now) if entry is not None else State()
+        except Refused as refused:
+            if str(refused) == "outdated":
+                return Flushed(provider.name, problem=f"this machine's clock is behind the fleet's: {CLOCKS}")
+            known = State()  # somebody else's words: ours go in their place
+        listed = _listed(provider, keylife.after(known, now), times)
+        if listed.keys is None:
+            text = f"the provider does not say what is still good: {listed.attempt.error}"
+            return Flushed(provider.name, problem=text)
         state = keylife.flush(known, listed, times.cache_ttl_s)
-        if state.keys and shared.swap(provider, entry, state):
-            kept = {key.digest for key in state.keys.keys}
-            dropped = [key for key in (known.keys.keys if known.keys else ()) if key.digest not in kept]
-            return Flushed(provider.name, _names(dropped), _names(state.keys.keys))
+        if shared.swap(provider, entry, state):
+            return _confirmed(shared, provider, known, state)
     return Flushed(provider.name, problem="other processes write to memcached all the time: try again")
+
+
+def _confirmed(shared: SharedKeys, provider: Provider, known: State, state: State) -> Flushed:
+    """Every process has looked by now; where the fleet's copy is an older one again, somebody else writes there."""
+    time.sleep(CONFIRM_S)
+    assert state.keys is not None
+    entry = shared.read([provider]).get(provider.name)
+    seen = _open(shared, provider, entry, time.time()).keys
+    if seen is None or seen.floor < state.keys.floor:
+        text = "memcached lost it, or somebody put an older copy back: see who can write there, and flush again"
+        return Flushed(provider.name, problem=text)
+    kept = {key.digest for key in state.keys.keys}
+    dropped = [key for key in (known.keys.keys if known.keys else ()) if key.digest not in kept]
+    return Flushed(provider.name, _names(dropped), _names(state.keys.keys))
 
 
 def _open(shared: SharedKeys, provider: Provider, entry: bytes | None, now: float) -> State:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from authsvc.nginx_templates import MADE_BY, TEMPLATES, UNAVAILABLE
 
 DEFAULT_HEADERS = (
-    "X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-Org-ID", "X-Subscription-Plan",
+    "X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant", "X-Org-ID", "X-Subscription-Plan",
 )  # fmt: skip
 
 # What authsvc says beside the identity: the nginx variable, and the response header it is read from.

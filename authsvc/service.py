@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from authsvc.adapters import config
+from authsvc.adapters.introspection import Introspector
 from authsvc.adapters.journal import Journal, Lines
 from authsvc.adapters.keyring import Keyring
 from authsvc.adapters.keystate import KeyStatus
@@ -18,6 +19,7 @@ from authsvc.adapters.store import MemcachedStore, MemoryStore, Store, StoreDown
 from authsvc.app import WsgiApp, build_app
 from authsvc.core.gate import Gate
 from authsvc.core.model import Decision, Reason, Request
+from authsvc.core.provider import Providers
 from authsvc.core.response import Headers, render
 
 DEFAULT_CONFIG = "authsvc.yaml"
@@ -42,12 +44,13 @@ class Service:
         shared = shared_keys(settings, store, self.journal.key_event)
         self.keyring = Keyring(settings.providers, settings.key_times, shared, self.journal, clock)
         self.gate = Gate(
-            providers={provider.issuer: provider for provider in settings.providers},
+            providers=Providers(settings.providers),
             policy=settings.policy,
             limits=settings.limits,
             extract=settings.extract,
             keys=self.keyring,
             counters=Limiter(store, settings.on_store_error, self._store_trouble),
+            introspects=Introspector(settings.introspection, self.journal.key_event),
         )
 
     def _store_trouble(self, event: str) -> None:

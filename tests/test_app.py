@@ -230,6 +230,8 @@ def test_an_audit_line_says_who_did_what_and_why(door: Door, issuer: Issuer) -> 
     assert line == {
         "request_id": "r-1",
         "outcome": "deny",
+        "client": "",
+        "tenant": "",
         "status": 403,
         "reason": "role_required",
         "method": "GET",

@@ -112,7 +112,7 @@ def test_explain_speaks_json(good: str, issuer: Issuer) -> None:
     told = json.loads(done.stdout)
     assert done.exit_code == 1
     assert (told["allowed"], told["status"], told["reason"]) == (False, 401, "wrong_audience")
-    assert [step["name"] for step in told["steps"]] == ["call", "rule", "token", "identity", "roles", "limit"]
+    assert [step["name"] for step in told["steps"]] == ["call", "rule", "token", "identity", "admitted", "limit"]
     assert token not in done.output
 
 

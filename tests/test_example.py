@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from authsvc import cli
 from authsvc.adapters import config
+from authsvc.adapters.presetinfo import INFO, SPECIAL
 from authsvc.adapters.schema import json_schema
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,8 @@ Where = tuple[str, ...]  # a list's items and a tier's free name are *
 
 def resolved(place: dict[str, Any]) -> dict[str, Any]:
     for branch in (place, *place.get("anyOf", [])):
+        if isinstance(branch.get("items"), dict):  # a list, or nothing
+            return branch
         if "$ref" in branch:
             found: dict[str, Any] = SCHEMA["$defs"][branch["$ref"].rpartition("/")[2]]
             return found
@@ -57,6 +60,11 @@ def written(data: Any, at: Where = ()) -> Iterator[tuple[Where, Any]]:
 
 def with_the_optional_ones() -> str:
     return re.sub(r"^( +)#(?=\w+:)", r"\1", EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
+
+
+def without(text: str, names: Iterable[str]) -> str:
+    """Without these settings of the provider, where each stands on one line."""
+    return re.sub(rf"^ {{8}}({'|'.join(names)}): .*\n", "", text, flags=re.MULTILINE)
 
 
 def test_the_walk_finds_settings_at_every_depth() -> None:
@@ -91,22 +99,33 @@ def test_the_example_names_every_setting_and_no_other() -> None:
 
 
 def test_the_examples_optional_settings_are_valid_too() -> None:
-    text = with_the_optional_ones().replace("  secret: ", "  #secret: ")  # one of secret and secret_file
+    """But for one of two that say the same, and for what only other types take."""
+    text = with_the_optional_ones().replace("  secret: ", "  #secret: ")
+    text = without(text, [*SPECIAL, "subject_types", "identity_sources", "roles_claim"])
     assert config.parse(text.replace("/etc/authsvc/ca.pem", str(EXAMPLE)), "f", {}).memcached
 
 
+@pytest.mark.parametrize("name", sorted(SPECIAL))
+def test_the_example_says_which_type_takes_a_setting(name: str) -> None:
+    (line,) = (line for line in EXAMPLE.read_text("utf-8").splitlines() if line.startswith(f"        #{name}: "))
+    takers = [kind for kind, info in INFO.items() if name in {setting.name for setting in info.settings}]
+    assert all(kind in line.partition(" # ")[2] for kind in takers)
+
+
 def test_the_example_shows_the_defaults() -> None:
-    """Lists and tiers apart, which are empty by default."""
+    """Lists and tiers apart, which are empty by default, and what lies within a setting that is left out."""
     shown = dict(written(yaml.safe_load(EXAMPLE.read_text("utf-8"))))
     defaults = {at: said["default"] for at, said in ALL.items() if not isinstance(said.get("default"), dict | None)}
-    expected = {at: default for at, default in defaults.items() if default != []}
-    assert len(expected) > 12
+    expected = {at: default for at, default in defaults.items() if default != [] and (at[:-1] in shown or not at[:-1])}
+    assert len(expected) > 16
     assert {at: [shown[at]] if isinstance(default, list) else shown[at] for at, default in expected.items()} == expected
 
 
-def test_what_the_example_leaves_out_has_no_default() -> None:
-    left_out = set(ALL) - set(dict(written(yaml.safe_load(EXAMPLE.read_text("utf-8")))))
-    assert all(ALL[at].get("default") is None for at in left_out if at[:-1] not in left_out)
+def test_what_the_example_leaves_out_shows_its_default_in_the_comment() -> None:
+    shown, optional = (dict(written(yaml.safe_load(text))) for text in (EXAMPLE.read_text(), with_the_optional_ones()))
+    left_out = {at: ALL[at]["default"] for at in set(ALL) - set(shown) if ALL[at].get("default") not in (None, [], "")}
+    assert left_out
+    assert {at: optional[at] for at in left_out} == left_out
 
 
 # ---- deploy/authsvc.service

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.store import MemoryStore
 from authsvc.core import paths, ratelimit, rbac, response
-from authsvc.core.model import Decision, Identity, Reason, Refused, Request
+from authsvc.core.claims import Condition, Demand
+from authsvc.core.model import Decision, Identity, Reason, Refused, Request, StepUp
+from authsvc.core.provider import RoleClaim, identity
 from authsvc.core.ratelimit import Tier
-from authsvc.core.rbac import rule
+from authsvc.core.rbac import Asks, rule
+from authsvc.core.stepup import Strength
 from keys import b64, dumps, key, raw_token
-from worlds import NOW, claims, gate, key_set, reason, token
+from worlds import ISSUER, NOW, FakeIntrospects, claims, gate, key_set, provider, reason, token
 
 ANY = gate(key_set(key(), key("ES256", "e"), key("EdDSA", "d")))
 GOOD = token()
@@ -211,6 +214,154 @@ def test_a_rule_that_is_called_unreachable_governs_no_call(rules, call):
                 continue
 
 
+# Providers and what they and rules ask for ---------------------------------------------------------------------------
+# Claims come by introspection here: the way after the signature is the same, and a signature costs a millisecond.
+
+TID = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
+PATHS = [("x",), ("y",), ("x", "y"), ("tid",), ("acr",), ("iss",)]
+claim_values = json_of(st.integers() | st.floats(allow_nan=False, allow_infinity=False)) | st.sampled_from(
+    ["a", "b", TID, TID.upper(), ISSUER, f"{ISSUER}/{TID}", NOW, NOW - 100, 10**4299, ["a"], ["b", "a"], {"a": True}]
+    + [{"a": False}, ["mfa"], "Bearer", "ID", "cp1"]
+)
+told_claims = st.dictionaries(
+    st.sampled_from(
+        ["iss", "sub", "aud", "exp", "nbf", "iat", "tid", "azp", "appid", "client_id", "scope", "scp", "acr", "acrs"]
+        + ["amr", "auth_time", "xms_cc", "roles", "x", "y", "typ", "token_use", "token_type", "cnf", "email"]
+    ),
+    claim_values,
+    max_size=6,
+)
+names = st.lists(st.sampled_from(["a", "b", "true", TID]), min_size=1, max_size=2, unique=True)
+some_names = names.map(tuple)
+conditions = st.builds(Condition, st.sampled_from(PATHS), st.sampled_from(["present", "absent"])) | st.builds(
+    Condition,
+    st.sampled_from(PATHS),
+    st.sampled_from(["in", "not_in", "contains", "starts", "ends", "differs", "same"]),
+    some_names,
+)
+demands = st.builds(
+    Demand, st.lists(conditions, max_size=2).map(tuple), st.just(Reason.WRONG_TOKEN_TYPE), st.just("no"), st.just("")
+)
+# What may be demanded in an entry of the config. None of it gives anybody anything.
+DEMANDS = {
+    "demands": st.lists(demands, max_size=2).map(tuple),
+    "clients": st.none() | names.map(frozenset),
+    "tenants": st.none() | names.map(frozenset),
+    "subject_types": st.none() | st.sampled_from([frozenset({"user"}), frozenset({"app"}), frozenset({"user", "app"})]),
+    "acr": st.just(()) | some_names,
+    "mfa": st.booleans(),
+    "max_age_s": st.none() | st.sampled_from([0, 60, 3600]),
+}
+some_demands = st.fixed_dictionaries({}, optional=DEMANDS)
+some_shapes = st.fixed_dictionaries(
+    {},
+    optional={
+        "issuer_templates": st.just((f"{ISSUER}/{{tenantid}}",)),
+        "tenant_claim": st.sampled_from(PATHS),
+        "roles": st.lists(st.builds(RoleClaim, st.sampled_from([("roles",), ("scp",), ("x", "y")])), max_size=2).map(
+            tuple
+        ),
+        "user_claims": st.just((("x",), ("sub",))),
+        "key_claims": st.lists(st.sampled_from(PATHS), max_size=2).map(tuple),
+        "app_if": st.lists(conditions, max_size=2).map(tuple),
+        "mfa_if": st.lists(conditions, max_size=2).map(tuple),
+        "overage_if": st.lists(conditions, max_size=1).map(tuple),
+        "audience_claims": st.just((("aud",), ("client_id",))),
+        "authorization_uri": st.just("https://login.example.com/authorize"),
+        "id_tokens": st.booleans(),
+    },
+)
+strengths = st.builds(Strength, st.just(()) | some_names, st.booleans(), st.none() | st.sampled_from([0, 60, 3600]))
+some_asks = st.fixed_dictionaries(
+    {},
+    optional={
+        "any_scope": some_names,
+        "all_scopes": some_names,
+        "providers": some_names | st.just(("main",)),
+        "tenants": some_names,
+        "clients": some_names,
+        "require": st.lists(conditions, min_size=1, max_size=2).map(tuple),
+        "strength": strengths,
+    },
+)
+
+
+def introspected(told, shape, asks=None, roles=None):
+    """The decision on a token of which its provider says this, and its HTTP face."""
+    deciding = gate(
+        providers=[provider(opaque=True, **shape)],
+        rules=[rule("/*", None, roles, Asks(**(asks or {})))],
+        limits=ratelimit.Limits((Tier("t", 5),)),
+        introspects=FakeIntrospects({"sub": "u-1", "aud": "orders-api", **told}),
+    )
+    decision, headers = deciding.decide(Request("GET", "/x", "Bearer opaque"), NOW)
+    return decision, *response.render(decision, headers)
+
+
+@settings(max_examples=500, deadline=None)
+@given(told=told_claims, shape=some_shapes, asked=some_demands, asks=some_asks, roles=st.none() | some_names)
+@example({"auth_time": 10**4299}, {}, {"max_age_s": 60}, {}, None)
+@example({}, {"mfa_if": (Condition(("x",)),)}, {"mfa": True}, {}, None)
+@example({}, {}, {}, {"require": (Condition(("x",)),)}, None)
+@example({"acr": 'a"\r\nb', "roles": ["\ud800"]}, {}, {}, {"strength": Strength(('a"', "b\r\n"))}, None)
+def test_any_claims_are_decided_whatever_is_asked_for(told, shape, asked, asks, roles):
+    decision, status, sent = introspected(told, {**shape, **asked}, asks, roles)
+    assert status == (200 if decision.allowed else 401 if status == 401 else 403)
+    assert all(value.isascii() and value.isprintable() for _, value in sent)
+
+
+@settings(max_examples=500, deadline=None)
+@given(told=told_claims, shape=some_shapes, few=some_demands, more=st.lists(demands, max_size=2), data=st.data())
+def test_more_demands_of_a_provider_never_turn_a_refusal_into_an_allow(told, shape, few, more, data):
+    """A setting that is not there yet is added, and so are demands to those that are."""
+    added = {name: data.draw(DEMANDS[name], name) for name in DEMANDS if name not in few}
+    many = {**few, **added, "demands": (*few.get("demands", ()), *more)}
+    assert introspected(told, {**shape, **few})[0].allowed or not introspected(told, {**shape, **many})[0].allowed
+
+
+@settings(max_examples=500, deadline=None)
+@given(told=told_claims, shape=some_shapes, few=some_asks, more=some_asks, roles=st.none() | some_names)
+def test_more_that_a_rule_asks_for_never_turns_a_refusal_into_an_allow(told, shape, few, more, roles):
+    many = {**more, **few}
+    assert introspected(told, shape, few)[0].allowed or not introspected(told, shape, many, roles)[0].allowed
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    issuer=st.sampled_from([ISSUER, f"{ISSUER}/{TID}", f"{ISSUER}/{{tenantid}}", f"{ISSUER}/{TID.upper()}"]) | anything,
+    tid=claim_values | st.text(max_size=40),
+)
+def test_a_template_accepts_one_issuer_for_a_tenant_and_none_for_what_is_no_tenant(issuer, tid):
+    templated = provider(issuer=f"{ISSUER}/{{tenantid}}", issuer_templates=(f"{ISSUER}/{{tenantid}}",))
+    for ours in (templated, provider(issuer_templates=templated.issuer_templates)):
+        if ours.accepts_issuer(issuer or "", {"tid": tid}):
+            assert issuer == f"{ISSUER}/{tid}" or issuer == ours.issuer == ISSUER
+
+
+parts = st.text("ab:%25A3", max_size=5) | st.none()
+
+
+@settings(max_examples=500)
+@given(one=st.tuples(parts, parts, parts), other=st.tuples(parts, parts, parts))
+@example(("a:b", "a", "b"), ("a:b", None, "b"))
+@example(("x", "a:", "b"), ("x", "a", ":b"))
+def test_two_users_never_share_a_key(one, other):
+    ours = provider(key_claims=(("tid",), ("oid",)))
+    users = [dict(zip(("sub", "tid", "oid"), ("s" + (user[0] or ""), *user[1:]), strict=True)) for user in (one, other)]
+    told_apart = [(user["tid"], user["oid"]) if user["tid"] and user["oid"] else user["sub"] for user in users]
+    keys = [identity(ours, claims(**user)).key for user in users]
+    assert (keys[0] == keys[1]) is (told_apart[0] == told_apart[1])
+
+
+@settings(max_examples=300)
+@given(value=json_values, values=some_names)
+def test_not_in_and_in_never_hold_for_the_same_value_and_no_condition_raises(value, values):
+    both = [Condition(("x",), op, values).holds({"x": value, "a": value}) for op in ("in", "not_in")]
+    assert not all(both)
+    for op in ("present", "absent", "contains", "starts", "ends", "differs", "same"):
+        assert Condition(("x",), op, values).holds({"x": value, "a": value}) in (True, False)
+
+
 # Limits --------------------------------------------------------------------------------------------------------------
 #
 # What the sliding window promises. With `limit` L and windows of length W that begin at multiples of W:
@@ -324,10 +475,11 @@ def test_no_two_lists_of_roles_look_the_same(roles, others):
 
 
 @pytest.mark.parametrize("reason_", Reason)
-@given(detail=st.text(max_size=20), wanted=st.lists(st.text(max_size=10), max_size=3).map(tuple))
+@given(detail=st.text(max_size=20), wanted=st.lists(st.text(max_size=10), max_size=3).map(tuple), age=st.integers())
 @settings(max_examples=20)
-def test_no_detail_and_no_role_breaks_a_header(reason_, detail, wanted):
-    status, headers = response.render(Decision(reason_, detail=detail, wanted=wanted), [])
+def test_no_detail_and_no_role_and_no_context_breaks_a_header(reason_, detail, wanted, age):
+    decision = Decision(reason_, detail=detail, next_step=detail, wanted=wanted, step_up=StepUp(wanted, age))
+    status, headers = response.render(decision, [])
     assert status in (200, 401, 403)
     assert (status == 200) is (reason_ in (Reason.ALLOWED, Reason.PUBLIC))
     assert all(value.isascii() and value.isprintable() for _, value in headers)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from authsvc.core import jwks, rbac
+from authsvc.core.claims import ClaimPath
 from authsvc.core.gate import Gate
-from authsvc.core.jwt import ClaimPath, Provider
-from authsvc.core.model import Decision, Quota, Reason, Request, Unavailable
+from authsvc.core.model import Claims, Decision, Quota, Reason, Request, Unavailable
+from authsvc.core.provider import Provider, Providers
 from authsvc.core.ratelimit import Limits, Tier
 from keys import TestKey, jwk, key, sign
 
@@ -69,6 +70,21 @@ class FakeCounters:
         return self.answer
 
 
+@dataclass
+class FakeIntrospects:
+    """The port Introspects: says the same of every token, or is down."""
+
+    answer: Claims | None = None
+    down: bool = False
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def claims(self, provider: str, token: str, now: float) -> Claims | None:
+        self.asked.append((provider, token))
+        if self.down:
+            raise Unavailable(Reason.INTROSPECTION_UNAVAILABLE, "the endpoint does not answer")
+        return self.answer
+
+
 def provider(**changes: Any) -> Provider:
     settings = {
         "name": "main",
@@ -94,16 +110,18 @@ def gate(
     limits: Limits | None = None,
     extract: Mapping[str, ClaimPath] | None = None,
     counters: FakeCounters | None = None,
+    introspects: FakeIntrospects | None = None,
 ) -> Gate:
     if isinstance(keys, jwks.KeySet):
         keys = FakeKeys(keys)
     return Gate(
-        providers={one.issuer: one for one in (providers or [provider()])},
+        providers=Providers(providers or [provider()]),
         policy=rbac.Policy(tuple(rules), deny_by_default),
         limits=limits or Limits(),
         extract=extract or {},
         keys=keys or FakeKeys(key_set(key())),
         counters=counters or FakeCounters(),
+        introspects=introspects,
     )
 
 

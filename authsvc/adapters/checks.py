@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
-from authsvc.adapters.fetch import LOOPBACK, shown
-from authsvc.adapters.schema import ConfigShape, ProviderShape, RuleShape
+from authsvc.adapters import build, checkproviders
+from authsvc.adapters.fetch import shown
+from authsvc.adapters.schema import ConfigShape, RuleShape
 from authsvc.adapters.yamlfile import Mistake, Path
 from authsvc.core import ratelimit, rbac
-from authsvc.core.signature import ALGORITHMS
 
-BUILT_IN = frozenset({"X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer"})
-_PROVIDERS: Path = ("authentication", "oidc", "providers")
+BUILT_IN = frozenset({"X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant"})
+_PROVIDERS = checkproviders.PROVIDERS
 _HEADERS: Path = ("authentication", "oidc", "extract_headers")
 _RULES: Path = ("authorization", "rbac", "rules")
 _TIERS: Path = ("rate_limit", "tiers")
-_TENANT = re.compile(r"\{tenant[-_]?id\}")
-_LEFT_IN = re.compile(r"\{tenant[-_]?id\}|<[^<>]+>|\bYOUR[_-][A-Z0-9_-]+")
-_PLACEHOLDER = re.compile(rf"\{{[^}}]*\}}|{_LEFT_IN.pattern}")
-_WELL_KNOWN = re.compile(r"/\.well-known/(openid-configuration|oauth-authorization-server)/?\Z")
-_ANY_TENANT = re.compile(
-    r"https://(login\.microsoftonline\.(com|us)|login\.partner\.microsoftonline\.cn|sts\.windows\.net)"
-    r"/(?P<tenant>common|organizations|consumers)(/|\Z)",
-    re.IGNORECASE,
-)
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})", re.ASCII)
 _DOTTED = re.compile(r"[\w-]+(\.[\w-]+)+")  # a URL has a : or a / as well
 _HOST = re.compile(r"[\w.-]+", re.ASCII)
@@ -35,107 +25,23 @@ _RESERVED = re.compile(
     r"connection|keep-alive|te|trailer|transfer-encoding|upgrade|content-.*|host|date|server|expect|age|vary|via"
     r"|authorization|cookie|set-cookie|www-authenticate|proxy-.*|retry-after|ratelimit.*|location|cache-control"
     r"|expires|x-auth-.*|x-accel-.*|x-original-.*|x-forwarded-.*|forwarded|x-real-ip|x-request-id|x-api-key"
-    r"|x-user-id|x-user-issuer|x-served-path|x-(http-)?method(-override)?|x-rewrite-url|range|if-.*|accept.*"
+    r"|x-user-id|x-user-issuer|x-user-tenant|x-served-path|x-(http-)?method(-override)?|x-rewrite-url|range|if-.*|accept.*"
 )
+
+
+ASKS = ("scopes", "mfa", "max_age", "acr", "providers", "clients", "tenants", "require")
 
 
 def check(shaped: ConfigShape) -> list[Mistake]:
     """Every mistake in what the settings say."""
     return [
-        *_providers(shaped),
+        *checkproviders.check(shaped),
         *_headers(shaped),
         *_role_claims(shaped),
         *_rules(shaped),
         *_tiers(shaped),
         *_cache(shaped),
     ]
-
-
-def fill(url: str, tenant_id: str | None) -> str:
-    """The URL with the tenant's id in place of {tenant-id}."""
-    return url if tenant_id is None else _TENANT.sub(lambda _: tenant_id, url)
-
-
-def _providers(shaped: ConfigShape) -> Iterator[Mistake]:
-    oidc = shaped.authentication.oidc
-    names: dict[str, int] = {}
-    issuers: dict[str, int] = {}
-    if oidc.enabled and not oidc.providers:
-        yield Mistake(_PROVIDERS, "no provider: add one, or set enabled: false")
-    for number, given in enumerate(oidc.providers):
-        at = (*_PROVIDERS, number)
-        if names.setdefault(given.name, number) != number:
-            yield Mistake((*at, "name"), f"{given.name!r} is taken by another provider: choose another name")
-        issuer = fill(given.issuer, given.tenant_id)
-        if issuers.setdefault(issuer, number) != number:
-            yield Mistake((*at, "issuer"), f"{issuer!r} is another provider's issuer: merge the two")
-        yield from _urls(given, at)
-        yield from _audiences(given, at)
-        yield from _algorithms(given, at)
-
-
-def _urls(given: ProviderShape, at: Path) -> Iterator[Mistake]:
-    for name in ("tenant_id", "issuer", "jwks_uri"):
-        if getattr(given, name) is None:
-            continue
-        url = fill(getattr(given, name), given.tenant_id)
-        placeholder = _PLACEHOLDER.search(url)
-        if placeholder:
-            text = _holds(url, placeholder[0])
-            if _TENANT.fullmatch(placeholder[0]) and name != "tenant_id":
-                text += ", or add tenant_id: <guid> beside it"
-            yield Mistake((*at, name), text)
-            return  # said once for a provider
-        if name != "tenant_id":
-            yield from _another_address(url, (*at, name)) or _url(url, given, (*at, name))
-
-
-def _holds(text: str, placeholder: str) -> str:
-    return f"{shown(text)!r} holds the placeholder {placeholder}: put the value there"
-
-
-def _another_address(url: str, at: Path) -> list[Mistake]:
-    """An address that people know and take for the issuer or the keys."""
-    document, tenant = _WELL_KNOWN.search(url), _ANY_TENANT.match(url)
-    if document and at[-1] == "issuer":
-        return [Mistake(at, f"{shown(url)!r} is the discovery document: leave {document[0]} off")]
-    if document:
-        return [Mistake(at, f"{shown(url)!r} is the discovery document: leave {at[-1]} out, discovery finds the keys")]
-    if tenant and at[-1] == "issuer":
-        text = f"{shown(url)!r} is no token's iss: the token's iss holds your tenant's id: put it there"
-        return [Mistake(at, f"{text} in place of {tenant['tenant']}")]
-    return []
-
-
-def _audiences(given: ProviderShape, at: Path) -> Iterator[Mistake]:
-    for number, audience in enumerate(given.audience):
-        placeholder = _LEFT_IN.search(audience)
-        if placeholder:
-            yield Mistake((*at, "audience", number), _holds(audience, placeholder[0]))
-
-
-def _url(url: str, given: ProviderShape, at: Path) -> Iterator[Mistake]:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname if parts.port != 0 else None  # reading the port checks it
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if not host or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
-        yield Mistake(at, f"{shown(url)!r} is no URL: write it as https://host/path")
-    elif parts.query and at[-1] == "issuer" or parts.fragment or "@" in parts.netloc or "\\" in url:
-        yield Mistake(at, f"{shown(url)!r} has a user, query or fragment: remove it")
-    elif parts.scheme == "http" and not (given.allow_insecure_http and host in LOOPBACK):
-        yield Mistake(
-            at,
-            f"{shown(url)!r} is not https: use https (http only on loopback with allow_insecure_http: true)",
-        )
-
-
-def _algorithms(given: ProviderShape, at: Path) -> Iterator[Mistake]:
-    for number, alg in enumerate(given.algorithms or ()):
-        if alg not in ALGORITHMS:
-            known = ", ".join(sorted(ALGORITHMS))
-            yield Mistake((*at, "algorithms", number), f"{alg!r} cannot be verified: choose among {known}")
 
 
 def _headers(shaped: ConfigShape) -> Iterator[Mistake]:
@@ -176,10 +82,11 @@ def _rules(shaped: ConfigShape) -> Iterator[Mistake]:
     for number, given in enumerate(shaped.authorization.rbac.rules):
         at = (*_RULES, number)
         yield from _methods(given, at)
+        yield from _asks(shaped, given, at)
         if given.allowed_roles is None and "allowed_roles" in given.model_fields_set:
             yield Mistake((*at, "allowed_roles"), "is empty: write [] for everyone, or list roles")
         try:
-            made = rbac.rule(given.path, given.method, given.allowed_roles)
+            made = build.rule(given)
         except ValueError as problem:
             yield Mistake((*at, "path"), f"{given.path!r} cannot be matched: {problem}")
             continue
@@ -190,6 +97,22 @@ def _rules(shaped: ConfigShape) -> Iterator[Mistake]:
                 (*at, "path"), f"{given.path!r} can never match, rule {first} covers it: move this rule before it"
             )
         earlier.append((number, made))
+
+
+def _asks(shaped: ConfigShape, given: RuleShape, at: Path) -> Iterator[Mistake]:
+    asked = [name for name in ASKS if getattr(given, name)]
+    if given.allowed_roles == [] and asked:
+        yield Mistake((*at, asked[0]), "asks something of nobody: allowed_roles: [] lets everyone pass, leave one out")
+    yield from checkproviders.left_empty(given, ASKS, at)
+    if given.scopes is not None and not (given.scopes.all or given.scopes.any):
+        yield Mistake((*at, "scopes"), "names no scope: write a list, or any: or all: with one")
+    known = [one.name for one in shaped.authentication.oidc.providers]
+    for number, name in enumerate(given.providers or ()):
+        if name not in known:
+            yield Mistake(
+                (*at, "providers", number), f"{name!r} is no provider: known here are {', '.join(known) or 'none'}"
+            )
+    yield from checkproviders.conditions(given.require, (*at, "require"))
 
 
 def _methods(given: RuleShape, at: Path) -> Iterator[Mistake]:
@@ -254,10 +177,16 @@ def _address(written: str) -> str:
 
 def notes(shaped: ConfigShape) -> list[str]:
     """What is no mistake but may be meant otherwise."""
-    return [
+    dotted = [
         f"{'.'.join(map(str, at))}: {claim[0]!r} is one name with a dot; for a path write {_as_path(claim[0])}"
         for at, claim in _claims(shaped)
         if claim and len(claim) == 1 and _DOTTED.fullmatch(claim[0])
+    ]
+    oidc = shaped.authentication.oidc
+    return dotted + [
+        f"{given.name}: tokens of type {given.type} show no second factor by themselves: add mfa_if, or nobody passes"
+        for given in oidc.providers
+        if given.mfa and not build.provider(shaped, given).mfa_if
     ]
 
 

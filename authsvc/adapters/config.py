@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
-from authsvc.adapters import checks
+from authsvc.adapters import build, checks
+from authsvc.adapters.introspection import Introspection
 from authsvc.adapters.limiter import OnStoreError
-from authsvc.adapters.schema import ConfigShape, ProviderShape, RateLimitShape, shape
-from authsvc.adapters.yamlfile import Document, Mistake, read
-from authsvc.core.jwt import ClaimPath, Provider
+from authsvc.adapters.schema import ConfigShape, OidcShape, RateLimitShape, shape
+from authsvc.adapters.yamlfile import Document, Mistake, read, visible
+from authsvc.core.claims import ClaimPath
 from authsvc.core.keylife import KeyTimes
+from authsvc.core.provider import Provider
 from authsvc.core.ratelimit import Limits, Tier, parse_rate
-from authsvc.core.rbac import Policy, rule
-from authsvc.core.signature import ALGORITHMS
+from authsvc.core.rbac import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Settings:
     on_store_error: OnStoreError
     sample_allows: float
     secret: bytes | None = field(default=None, repr=False)
+    introspection: Mapping[str, Introspection] = field(default_factory=dict, repr=False)  # by provider
     notes: tuple[str, ...] = ()
     outdated: bool = False  # the file has changed and has mistakes, so these older settings are still in force
 
@@ -84,16 +86,12 @@ def _line(file: str, document: Document, mistake: Mistake) -> str:
     return f"{file}:{line}:{column}: {setting + ': ' if setting else ''}{visible(mistake.text)}"
 
 
-def visible(text: str) -> str:
-    """Words from elsewhere as they may be shown: one line that steers no terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
 def _settings(shaped: ConfigShape, environ: Mapping[str, str]) -> Settings:
     oidc = shaped.authentication.oidc
     secret, notes = _secret(shaped, environ)
+    introspection, unread = _introspection(oidc)
     return Settings(
-        providers=tuple(_provider(shaped, given) for given in oidc.providers) if oidc.enabled else (),
+        providers=tuple(build.provider(shaped, given) for given in oidc.providers) if oidc.enabled else (),
         policy=_policy(shaped),
         limits=_limits(shaped.rate_limit),
         extract={e.header: tuple(e.claim) for e in oidc.extract_headers if e.header not in checks.BUILT_IN},
@@ -104,26 +102,8 @@ def _settings(shaped: ConfigShape, environ: Mapping[str, str]) -> Settings:
         on_store_error=shaped.rate_limit.on_store_error,
         sample_allows=shaped.audit.sample_allows,
         secret=secret,
-        notes=tuple(notes + _notes(shaped)),
-    )
-
-
-def _provider(shaped: ConfigShape, given: ProviderShape) -> Provider:
-    oidc = shaped.authentication.oidc
-    roles = given.roles_claim or shaped.authorization.rbac.roles_claim or oidc.roles_claim
-    return Provider(
-        name=given.name,
-        issuer=checks.fill(given.issuer, given.tenant_id),
-        audiences=frozenset(given.audience),
-        algorithms=frozenset(given.algorithms or ALGORITHMS),
-        jwks_uri=checks.fill(given.jwks_uri, given.tenant_id) if given.jwks_uri else None,
-        ca_file=given.ca_file,
-        allow_insecure_http=given.allow_insecure_http,
-        skew_s=oidc.clock_skew_tolerance,
-        user_claim=tuple(given.user_claim or oidc.user_claim),
-        email_claim=tuple(given.email_claim or oidc.email_claim),
-        roles_claim=tuple(roles),
-        qualify_user_id=oidc.qualify_user_id,
+        introspection=introspection,
+        notes=tuple(notes + unread + _notes(shaped)),
     )
 
 
@@ -131,7 +111,7 @@ def _policy(shaped: ConfigShape) -> Policy:
     rbac = shaped.authorization.rbac
     if not rbac.enabled:
         return Policy()
-    rules = tuple(rule(given.path, given.method, given.allowed_roles) for given in rbac.rules)
+    rules = tuple(build.rule(given) for given in rbac.rules)
     return Policy(rules, deny_by_default=rbac.default == "deny")
 
 
@@ -141,7 +121,32 @@ def _limits(given: RateLimitShape) -> Limits:
         claim, _, value = (tier.matching_claim or "").partition("=")
         tiers.append(Tier(name, *parse_rate(tier.limit), (claim,) if claim else None, value))
     anonymous = Tier("anonymous", *parse_rate(given.anonymous.limit)) if given.anonymous else None
-    return Limits(tuple(tiers), tuple(given.claim), anonymous)
+    return Limits(tuple(tiers), tuple(given.claim) if given.claim else None, anonymous)
+
+
+def _introspection(oidc: OidcShape) -> tuple[dict[str, Introspection], list[str]]:
+    """By provider; where the secret cannot be read, opaque tokens get 503 and a note says why."""
+    found, notes = {}, []
+    for given in oidc.providers:
+        asked = given.introspection
+        if asked is None:
+            continue
+        try:
+            secret = FilePath(asked.secret_file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            secret = ""
+        if not secret:
+            notes.append(f"introspection of {given.name}: no secret in {asked.secret_file}: opaque tokens get 503")
+            continue
+        found[given.name] = Introspection(
+            url=asked.url,
+            client_id=asked.client_id,
+            secret=secret,
+            ca_file=given.ca_file,
+            allow_insecure_http=given.allow_insecure_http,
+            cap_s=asked.cache,
+        )
+    return found, notes
 
 
 def _secret(shaped: ConfigShape, environ: Mapping[str, str]) -> tuple[bytes | None, list[str]]:

@@ -1,19 +1,22 @@
-"""Downloads of discovery documents and key sets. The only importer of requests.
+"""Asks providers for JSON: discovery documents, key sets, and what they say of a token. The only importer of requests.
 
 Rules: a total deadline by the clock, a size cap, no redirects, verified TLS, nothing from the environment
-(no proxies, no .netrc), no compression. Whatever goes wrong is a `FetchFailed` with a text for the operator.
+(no proxies, no .netrc), no compression. Whatever goes wrong is a `FetchFailed` with a text for the operator, in which
+nothing stands of what was sent but the address.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -34,11 +37,14 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class FetchFailed(Exception):
-    """The provider did not give a usable document; the text says why, `outcome` is one slug of a short list."""
+    """The provider did not give a usable document; the text says why, `outcome` is one slug of a short list.
 
-    def __init__(self, outcome: str, text: str) -> None:
+    `status` is that of an answer that was not 200, else 0.
+    """
+
+    def __init__(self, outcome: str, text: str, status: int = 0) -> None:
         super().__init__(text)
-        self.outcome = outcome
+        self.outcome, self.status = outcome, status
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +55,61 @@ class Fetched:
     max_age_s: float | None
 
 
-def fetch_json(url: str, *, ca_file: str | None, allow_http: bool, deadline_s: float = DEADLINE_S) -> Fetched:
-    """The JSON object at `url`. Raises `FetchFailed`."""
-    check_url(url, allow_http)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is sent, which may hold secrets."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+def fetch_json(
+    url: str, *, ca_file: str | None, allow_http: bool, deadline_s: float = DEADLINE_S, bearer: str = ""
+) -> Fetched:
+    """The JSON object at `url`, asked for with our own `bearer` token where there is one. Raises `FetchFailed`."""
+    headers = {**_HEADERS, "Authorization": f"Bearer {bearer}"} if bearer else _HEADERS
+    return _document(_Asked("GET", url, headers), ca_file, allow_http, deadline_s)
+
+
+def post_form(
+    url: str,
+    form: Mapping[str, str],
+    *,
+    user: str,
+    password: str,
+    ca_file: str | None,
+    allow_http: bool,
+    deadline_s: float = DEADLINE_S,
+) -> Fetched:
+    """The JSON object with which `url` answers a form, sent with our own credentials. Raises `FetchFailed`."""
+    headers = {**_HEADERS, "Authorization": _basic(user, password), "Content-Type": "application/x-www-form-urlencoded"}
+    body = urlencode(form, errors="surrogatepass").encode("ascii")
+    return _document(_Asked("POST", url, headers, body), ca_file, allow_http, deadline_s)
+
+
+def _basic(user: str, password: str) -> str:
+    """RFC 6749 section 2.3.1: each as in a form before they are joined, so that a colon in either divides nothing."""
+    both = ":".join(quote_plus(part, errors="surrogatepass") for part in (user, password))
+    return "Basic " + base64.b64encode(both.encode("ascii")).decode("ascii")
+
+
+def _document(asked: _Asked, ca_file: str | None, allow_http: bool, deadline_s: float) -> Fetched:
+    check_url(asked.url, allow_http)
     try:
-        body, cache_control = _download(url, ca_file, deadline_s)
+        body, cache_control = _download(asked, ca_file, deadline_s)
     except (requests.RequestException, OSError, AttributeError, ValueError) as problem:
         # AttributeError: urllib3's file object loses its socket when the deadline closes it under a read
         outcome, text = _plain(problem)
-        raise FetchFailed(outcome, f"{shown(url)}: {text}") from None
+        status = problem.status if isinstance(problem, _Unusable) else 0
+        raise FetchFailed(outcome, f"{shown(asked.url)}: {text}", status) from None
     try:
         return Fetched(strict.json_object(body), max_age(cache_control))
     except ValueError as problem:
         kind = str(problem) if type(problem) is ValueError else "not JSON"
-        raise FetchFailed("not_json", f"{shown(url)}: the answer is no usable JSON document ({kind})") from None
+        text = f"the answer is no usable JSON document ({kind})"
+        raise FetchFailed("not_json", f"{shown(asked.url)}: {text}") from None
 
 
 def max_age(cache_control: str) -> float | None:
@@ -98,9 +145,9 @@ def shown(url: str) -> str:
 class _Unusable(OSError):
     """An answer that is not taken; `outcome` is its slug."""
 
-    def __init__(self, outcome: str, text: str) -> None:
+    def __init__(self, outcome: str, text: str, status: int = 0) -> None:
         super().__init__(text)
-        self.outcome = outcome
+        self.outcome, self.status = outcome, status
 
 
 class _Deadline:
@@ -153,7 +200,7 @@ class _Adapter(HTTPAdapter):
         return pool
 
 
-def _download(url: str, ca_file: str | None, deadline_s: float) -> tuple[bytes, str]:
+def _download(asked: _Asked, ca_file: str | None, deadline_s: float) -> tuple[bytes, str]:
     ends = time.monotonic() + deadline_s
     with _Deadline(deadline_s) as deadline, requests.Session() as session:
         session.trust_env = False
@@ -161,7 +208,7 @@ def _download(url: str, ca_file: str | None, deadline_s: float) -> tuple[bytes, 
         session.mount("http://", _Adapter(deadline))
         late = _Unusable("timeout", f"no whole answer within {deadline_s:g} s")
         try:
-            found = _read(session, url, ca_file, ends)
+            found = _read(session, asked, ca_file, ends)
         except Exception:
             if deadline.passed or time.monotonic() >= ends:
                 raise late from None
@@ -171,10 +218,12 @@ def _download(url: str, ca_file: str | None, deadline_s: float) -> tuple[bytes, 
         return found
 
 
-def _read(session: requests.Session, url: str, ca_file: str | None, ends: float) -> tuple[bytes, str]:
-    answer = session.get(
-        url,
-        headers=_HEADERS,
+def _read(session: requests.Session, asked: _Asked, ca_file: str | None, ends: float) -> tuple[bytes, str]:
+    answer = session.request(
+        asked.method,
+        asked.url,
+        headers=asked.headers,
+        data=asked.body,
         timeout=READ_TIMEOUT_S,
         verify=ca_file or True,
         allow_redirects=False,
@@ -206,10 +255,11 @@ def _body(answer: requests.Response, ends: float) -> bytes:
 
 
 def _bad_status(answer: requests.Response) -> _Unusable:
-    text = f"the answer is {answer.status_code}, not 200"
-    if 300 <= answer.status_code < 400:
-        return _Unusable("redirect", f"{text}: it redirects, and redirects are not followed")
-    return _Unusable("status_5xx" if answer.status_code >= 500 else "status", text)
+    status = answer.status_code
+    text = f"the answer is {status}, not 200"
+    if 300 <= status < 400:
+        return _Unusable("redirect", f"{text}: it redirects, and redirects are not followed", status)
+    return _Unusable("status_5xx" if status >= 500 else "status", text, status)
 
 
 def _plain(problem: Exception) -> tuple[str, str]:

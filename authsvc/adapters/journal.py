@@ -15,6 +15,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
+from authsvc.adapters.yamlfile import visible
 from authsvc.core.model import Decision, Request
 from authsvc.core.response import face
 
@@ -95,7 +96,7 @@ class Journal:
     def say(self, text: str) -> None:
         """For the operator, on standard error."""
         with contextlib.suppress(OSError, ValueError):  # a full disk must not stop what goes on in the background
-            print(f"authsvc: {text}", file=sys.stderr, flush=True)
+            print(f"authsvc: {visible(text)}", file=sys.stderr, flush=True)
 
     def trouble(self, event: str) -> None:
         self._trouble.labels(event).inc()
@@ -130,7 +131,9 @@ def _line(request: Request, decision: Decision, seconds: float, now: float) -> s
         "path": _path(request, decision)[:200],
         "rule": decision.rule,
         "provider": decision.provider,
-        "user": identity.user_id[:128] if identity else "",
+        "user": (identity.key or identity.user_id)[:128] if identity else "",
+        "client": identity.client[:128] if identity else "",
+        "tenant": ",".join(identity.tenants)[:128] if identity else "",
         "client_ip": request.client_ip or "",
         "tier": quota.policy if quota else "",
         "ignored": decision.ignored.value if decision.ignored else "",

@@ -21,12 +21,15 @@ from authsvc.adapters.keystate import KeyEvents, KeyStatus, Ring
 from authsvc.adapters.sharedkeys import FORCED, REFRESH, SharedKeys
 from authsvc.adapters.store import StoreDown
 from authsvc.core import jwks, keylife
-from authsvc.core.jwt import Provider
 from authsvc.core.keylife import CLOCK_SLACK_S, Attempt, KeyTimes, State
+from authsvc.core.provider import Provider
 
 TICK_S = 0.5  # a flush reaches every process within a second
 LEASE_S = 3  # longer than a download; a process that dies meanwhile holds the others up no longer
 GIVEN_UP_S = 10.0  # a download that still hangs then, in a resolver most likely, does not hinder the next
+MOST_HANGING = 4  # such downloads; more of them would eat up threads
+JUST_ASKED_S = 30.0  # at start, a download that another process began so lately is as good as our own
+OVERDUE_S = 8.0  # whatever a lease in memcached says, a download that is due for so long begins
 
 
 class Keyring:
@@ -43,9 +46,11 @@ class Keyring:
         self._rings = {provider.name: Ring(provider, times, shared, hears, clock) for provider in providers}
         self._times, self._shared, self._hears, self._clock = times, shared, hears, clock
         self._stop = threading.Event()
+        self._started_at = clock()
 
     def start(self) -> None:
         """First load, then the background thread; again by itself in a forked child."""
+        self._started_at = self._clock()
         if self._rings:
             with ThreadPoolExecutor(len(self._rings)) as pool:
                 list(pool.map(self._first_load, self._rings.values()))
@@ -97,6 +102,8 @@ class Keyring:
         ring.forced_at = self._claim(ring, FORCED, now, int(self._times.cooldown_s))
         if ring.forced_at == now:
             self._hears.key_event(ring.provider.name, "forced")
+            if ring.running and ring.running.is_alive():  # it may have asked just before the key was there
+                ring.running.join(max(ends - time.monotonic(), 0.0))
             self._await_download(ring, ends)
         else:
             self._await_peer(ring, ring.forced_at, ends)
@@ -111,9 +118,9 @@ class Keyring:
         """Another process began a download: where it may still run, wait for how it ends."""
         while True:
             ring.look()
-            if ring.state.attempt.begun_at >= begun_at or self._clock() - begun_at > DEADLINE_S:
+            if ring.state.attempt.begun_at >= begun_at:
                 return
-            if time.monotonic() >= ends:
+            if time.monotonic() >= ends or self._clock() - begun_at > DEADLINE_S:
                 ring.trouble = f"another process downloads the keys, and has no answer within {DEADLINE_S:g} s"
                 return
             time.sleep(0.02)
@@ -133,9 +140,11 @@ class Keyring:
     def _download(self, ring: Ring) -> threading.Thread:
         """The one download of this provider that runs: a resolver that hangs must hold nobody."""
         with ring.guard:
-            running = ring.running
-            if running and running.is_alive() and time.monotonic() - ring.running_since < GIVEN_UP_S:
+            ring.hanging = [one for one in ring.hanging if one.is_alive()]
+            running, since = ring.running, time.monotonic() - ring.running_since
+            if running and running.is_alive() and (since < GIVEN_UP_S or len(ring.hanging) >= MOST_HANGING):
                 return running
+            ring.hanging += [running] if running else []
             ring.running = threading.Thread(target=self._fetch, args=(ring,), name="authsvc-keys-download", daemon=True)
             ring.running_since = time.monotonic()
             ring.running.start()
@@ -172,10 +181,10 @@ class Keyring:
     # ---- start and background
 
     def _first_load(self, ring: Ring) -> None:
-        """The fleet's copy where it is recent; else one process downloads and the others wait for it."""
+        """The fleet's copy where it is of just now; else one process downloads and the others wait for it."""
         ring.look()
         now, ends = self._clock(), time.monotonic() + DEADLINE_S
-        if not keylife.due(ring.state, now, self._times):
+        if 0 <= now - ring.state.attempt.begun_at < JUST_ASKED_S and not keylife.due(ring.state, now, self._times):
             return
         begun_at = self._lease(ring, now)
         if begun_at == now:
@@ -209,5 +218,7 @@ class Keyring:
         keys = keylife.usable(ring.state.keys, now, self._times)
         age_s = max(now - ring.state.keys.fetched_at, 0.0) if ring.state.keys else 0.0
         self._hears.key_state(ring.provider.name, len(keys.keys) if keys else 0, age_s)
-        if keylife.due(ring.state, now - ring.jitter, self._times) and self._lease(ring, now) == now:
-            self._download(ring)
+        if keylife.due(ring.state, now - ring.jitter, self._times):
+            overdue = now - ring.jitter - max(ring.state.attempt.next_at, self._started_at) > OVERDUE_S
+            if self._lease(ring, now) == now or overdue:
+                self._download(ring)

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from authsvc.adapters.sharedkeys import Refused, SharedKeys
 from authsvc.adapters.store import StoreDown
 from authsvc.core import keylife
-from authsvc.core.jwt import Provider
 from authsvc.core.keylife import KeyTimes, State
+from authsvc.core.provider import Provider
 
 GLANCE_S = 0.02  # between two looks at the fleet's copy by calls that may not download
 
@@ -65,6 +65,7 @@ class Ring:
     forced_at: float = float("-inf")
     running: threading.Thread | None = None  # the download
     running_since: float = 0.0
+    hanging: list[threading.Thread] = field(default_factory=list)  # downloads that were given up
     forcing: threading.Lock = field(default_factory=threading.Lock)
     guard: threading.Lock = field(default_factory=threading.Lock)
     _theirs: tuple[bytes, State] | None = None  # the fleet's entry as it was last read or written
@@ -72,7 +73,7 @@ class Ring:
 
     def forked(self) -> None:
         """A child has the keys, but neither the threads nor any lock that was free."""
-        self.forcing, self.guard, self.running = threading.Lock(), threading.Lock(), None
+        self.forcing, self.guard, self.running, self.hanging = threading.Lock(), threading.Lock(), None, []
 
     def status(self) -> KeyStatus:
         now = self.clock()
@@ -89,15 +90,14 @@ class Ring:
         with self.guard:
             now = self.clock()
             self.state = keylife.not_after(self.state, now)
-            return self.state, max(now, self.state.attempt.begun_at + 0.001)
+            return self.state, keylife.after(self.state, now)
 
     def take(self, new: State, taken_from: str) -> None:
         """Join what is new to what is known."""
         with self.guard:
             known = keylife.not_after(self.state, self.clock())
             self.state = keylife.join(known, new, self.times.cache_ttl_s)
-            if not keylife.ahead(self.state, known):
-                self.state = known
+            if not keylife.ahead(self.state, known):  # it may add a key all the same
                 return
             self.trouble = self.state.attempt.error
             pause_s = self.state.attempt.next_at - self.state.attempt.begun_at
@@ -119,9 +119,9 @@ class Ring:
     def compare(self, entry: bytes | None) -> None:
         """Take what the fleet knows; where it knows less than we, or what lies there is not genuine, put ours there."""
         theirs = self._opened(entry)
-        if theirs is not None and keylife.ahead(theirs, self.state):
+        if theirs is not None and keylife.adds(theirs, self.state):
             self.take(theirs, "memcached")
-        if self.state.attempt.begun_at and (theirs is None or keylife.ahead(self.state, theirs)):
+        if self.state.attempt.begun_at and (theirs is None or keylife.adds(self.state, theirs)):
             self._put(entry)
 
     def _opened(self, entry: bytes | None) -> State | None:
@@ -137,7 +137,8 @@ class Ring:
             if put_back or self._too_old(state):  # the former is joined and replaced, the latter is good for nothing
                 self._tell("outdated")
             self._theirs = entry, state
-        return self._theirs[1]
+        state = self._theirs[1]
+        return state if keylife.not_after(state, self.clock()) is state else None  # a clock may be set back meanwhile
 
     def _too_old(self, state: State) -> bool:
         return state.keys is not None and keylife.usable(state.keys, self.clock(), self.times) is None

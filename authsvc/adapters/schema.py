@@ -5,8 +5,6 @@ The only importer of pydantic. What a value means, and what fits together, is co
 
 from __future__ import annotations
 
-import difflib
-import re
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -14,13 +12,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from authsvc.adapters import stopgap
-from authsvc.adapters.yamlfile import Mistake, Path
+from authsvc.adapters.misfits import mistake, path_of
+from authsvc.adapters.yamlfile import Mistake
 
-_CACHE: Path = ("cache",)  # nothing that stands here is ever shown: it may be the secret, wrongly written
 _TEXT = {"type": "string", "minLength": 1}
-_ROLES = re.compile(r"[A-Za-z][\w.-]*(, *[A-Za-z][\w.-]*)*")
-_WRITE = dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "write settings below it")
-_WRITE |= {"list_type": "write a list", "string_pattern_mismatch": "write a name"}
+_SCALAR = {"type": ["string", "boolean", "integer"]}
+_VALUES = {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR, "minItems": 1}]}
 _ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
 
@@ -30,9 +27,25 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _as_values(value: Any) -> Any:
+    return [value] if isinstance(value, str | bool | int) else value
+
+
+def _as_all(value: Any) -> Any:
+    if not isinstance(value, str | list | dict):
+        raise PydanticCustomError("scopes_type", "a list of scopes is wanted, or any: or all: with one")
+    return {"all": value} if isinstance(value, str | list) else value
+
+
+ProviderType = Literal[
+    "oidc", "auth0", "okta", "entra", "azure-b2c", "entra-external", "keycloak", "google", "cognito",
+    "github-actions", "gitlab-ci", "kubernetes",
+]  # fmt: skip
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Text], Field(min_length=1), BeforeValidator(_as_list), WithJsonSchema(_ONE_OR_MORE)]
 ClaimName = Annotated[list[Text], Field(min_length=1), BeforeValidator(_as_list), WithJsonSchema(_ONE_OR_MORE)]
+Value = str | bool | int
+Values = Annotated[list[Value], Field(min_length=1), BeforeValidator(_as_values), WithJsonSchema(_VALUES)]
 Seconds = Annotated[int, Field(ge=1, le=30 * 86400)]
 
 
@@ -40,29 +53,130 @@ class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
+class ConditionShape(_Shape):
+    claim: ClaimName
+    """The claim: one name, or a list of names that leads down to it."""
+    equals: Value | None = None
+    """The value that it must have; numbers and booleans count as text."""
+    in_: Annotated[Values | None, Field(alias="in")] = None
+    """The values of which it must have one."""
+    contains: Values | None = None
+    """What a list (or the names of an object) must hold; one of these is enough."""
+
+
+class RoleShape(_Shape):
+    claim: ClaimName
+    """Where roles are: a list, one text, or an object whose names are the roles."""
+    prefix: str = ""
+    """Goes before each of these roles."""
+
+
+class IntrospectionShape(_Shape):
+    url: Text
+    """The provider's introspection endpoint (RFC 7662)."""
+    client_id: Text
+    """The client by which authsvc asks."""
+    secret_file: Text
+    """A file with that client's secret."""
+    cache: Annotated[int, Field(ge=0, le=300)] = 30
+    """Seconds that a positive answer is remembered, and never beyond the token's exp."""
+
+
 class ProviderShape(_Shape):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
     """What you call this provider; sent to the API as X-User-Issuer."""
-    issuer: Text
-    """The token's iss, byte for byte."""
-    audience: Texts
+    type: ProviderType = "oidc"
+    """Whose product it is; `authsvc providers` lists them and what each needs."""
+    audience: Texts | None = None
     """Your API's identifier: one of these must be in the token's aud."""
+
+    # what the types need; each takes some of these
+    issuer: Text | None = None
+    """The token's iss, byte for byte; the types other than oidc find it by themselves."""
+    other_issuers: Texts | None = None
+    """Further values of iss, such as a custom domain's."""
+    domain: Texts | None = None
+    """auth0, azure-b2c: the tenant's domain, such as acme.eu.auth0.com; a list where tokens come from several."""
+    org_url: Text | None = None
+    """okta: the organization's address, such as https://acme.okta.com."""
+    authorization_server: Text | None = None
+    """okta: the id of the authorization server; default where it is left out."""
+    tenant_id: Text | None = None
+    """Entra and B2C: the directory's id. oidc: fills the placeholder {tenant-id} in issuer and jwks_uri."""
+    app_id: Text | None = None
+    """entra, entra-external, azure-b2c: your API's application (client) id."""
+    subdomain: Text | None = None
+    """entra-external: what stands before .ciamlogin.com; azure-b2c: before .b2clogin.com."""
+    policies: Texts | None = None
+    """azure-b2c: the policies (user flows) whose tokens are accepted."""
+    base_url: Text | None = None
+    """keycloak: https://host, or https://host/auth; gitlab-ci, github-actions: your own server."""
+    realm: Text | None = None
+    """keycloak: the realm."""
+    client_roles: Texts | None = None
+    """keycloak: clients whose roles count too, as client:role."""
+    region: Text | None = None
+    """cognito: such as eu-central-1."""
+    user_pool_id: Text | None = None
+    """cognito: such as eu-central-1_Ab12Cd34E."""
+    hosted_domain: Texts | None = None
+    """google: the Workspace domains whose users are accepted."""
+
+    # where the keys are
     jwks_uri: Text | None = None
     """Where the keys are; discovery finds it where it is left out."""
-    tenant_id: Text | None = None
-    """Fills the placeholder {tenant-id} in issuer and jwks_uri."""
-    algorithms: Texts | None = None
-    """Signature algorithms to accept; all asymmetric ones where it is left out."""
+    discovery_url: Text | None = None
+    """The discovery document, where it is not below the issuer."""
+    jwks_token_file: Text | None = None
+    """A file with a bearer token for these downloads, as Kubernetes wants one."""
     ca_file: Text | None = None
     """A PEM file with the private CA that signed the provider's certificate."""
     allow_insecure_http: bool = False
     """Allow http:// on a loopback address, for tests and demos."""
+
+    # which tokens are accepted
+    algorithms: Texts | None = None
+    """Signature algorithms to accept; those of the type, or all asymmetric ones, where it is left out."""
+    clients: Texts | None = None
+    """The clients (azp, appid, cid, client_id) whose tokens are accepted; all where it is left out."""
+    tenants: Texts | None = None
+    """The tenants or organizations that are accepted; for entra: any, or a list, in place of tenant_id."""
+    tenant_claim: ClaimName | None = None
+    """The claim with the tenant or organization; the type knows it."""
+    subject_types: Annotated[list[Literal["user", "app"]], Field(min_length=1)] | None = None
+    """user, app or both, by the provider's own evidence."""
+    guests: Literal["allow", "deny"] = "allow"
+    """entra: whether guests of the tenant (B2B) are accepted."""
+    identity_sources: Texts | None = None
+    """How users may have signed in: auth0's connection, the idp or identity_provider of the others."""
+    require: list[ConditionShape] = []
+    """Conditions that every token of this provider must meet."""
+    require_typ: Literal["at+jwt"] | None = None
+    """at+jwt accepts only tokens by RFC 9068, which say so in their header."""
+    accept_id_tokens: bool = False
+    """For providers that give nothing else, such as Dex: their ID tokens count as access tokens."""
+    mfa: bool = False
+    """Whether every token must show a second factor."""
+    mfa_if: list[ConditionShape] | None = None
+    """What shows a second factor; one of these is enough. The type knows what its tokens say."""
+    acr: Texts | None = None
+    """One of these must be in the token's acr or acrs."""
+    max_age: Seconds | None = None
+    """Seconds since the user signed in (auth_time) at most."""
+    introspection: IntrospectionShape | None = None
+    """Ask the provider about opaque tokens; one provider of the config may have this."""
+
+    # whom they speak for
     user_claim: ClaimName | None = None
-    """The claim with the user's id for this provider; that of oidc where it is left out."""
+    """The claim with the user's id for this provider; the type's, or that of oidc, where it is left out."""
+    user_key: list[ClaimName] | None = None
+    """The claims that together tell users apart, for limits and audit; the user's id where it is left out."""
     email_claim: ClaimName | None = None
     """The claim with the email address for this provider; that of oidc where it is left out."""
     roles_claim: ClaimName | None = None
-    """The claim with the roles for this provider; that of rbac or oidc where it is left out."""
+    """The claim with the roles for this provider; the type's, or that of rbac or oidc, where it is left out."""
+    roles: Annotated[list[RoleShape], Field(min_length=1)] | None = None
+    """Several claims with roles, in place of roles_claim."""
 
 
 class ExtractShape(_Shape):
@@ -104,6 +218,13 @@ class AuthenticationShape(_Shape):
     """Tokens of OpenID Connect providers."""
 
 
+class ScopesShape(_Shape):
+    all: Texts | None = None
+    """Every one of these is needed."""
+    any: Texts | None = None
+    """One of these is needed."""
+
+
 class RuleShape(_Shape):
     path: Text
     """The path, decoded: * within it is one segment, a final /* the prefix and everything below it."""
@@ -111,6 +232,22 @@ class RuleShape(_Shape):
     """One method or a list; all where it is left out. GET covers HEAD."""
     allowed_roles: list[Text] | None = None
     """One of these is needed; [] is everyone, even unauthenticated; left out is any valid identity."""
+    scopes: Annotated[ScopesShape, BeforeValidator(_as_all)] | None = None
+    """The OAuth scopes that are needed: a list is all of them, or write all: or any:."""
+    mfa: bool = False
+    """Whether the token must show a second factor; else the caller is asked to sign in again (RFC 9470)."""
+    max_age: Seconds | None = None
+    """Seconds since the user signed in (auth_time) at most."""
+    acr: Texts | None = None
+    """One of these must be in the token's acr or acrs (Entra's authentication contexts)."""
+    providers: Texts | None = None
+    """The providers whose tokens are accepted here, by name."""
+    clients: Texts | None = None
+    """The clients whose tokens are accepted here."""
+    tenants: Texts | None = None
+    """The tenants or organizations that are accepted here."""
+    require: list[ConditionShape] = []
+    """Conditions on claims, all of which must hold."""
 
 
 class RbacShape(_Shape):
@@ -129,23 +266,21 @@ class AuthorizationShape(_Shape):
     """Rules by path, method and role."""
 
 
-class TierShape(_Shape):
-    limit: Text
-    """N/second, N/minute, N/hour, N/day or unlimited."""
-    matching_claim: Text | None = None
-    """claim=value; the tier without one takes everybody else."""
-
-
 class AnonymousShape(_Shape):
     limit: Text
     """N/second, N/minute, N/hour, N/day or unlimited."""
 
 
+class TierShape(AnonymousShape):
+    matching_claim: Text | None = None
+    """claim=value; the tier without one takes everybody else."""
+
+
 class RateLimitShape(_Shape):
     by: Literal["user_id"] = "user_id"
     """What calls are counted by."""
-    claim: ClaimName = ["sub"]
-    """The claim that tells one user from another when counting."""
+    claim: ClaimName | None = None
+    """A claim to count by, such as a tenant's; the user where it is left out."""
     tiers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")], TierShape] = {}
     """Limits by name; the first whose matching_claim fits, else the one without it, else the strictest."""
     anonymous: AnonymousShape | None = None
@@ -191,9 +326,9 @@ def shape(data: Any) -> tuple[ConfigShape | None, list[Mistake]]:
     data = {} if data is None else data
     errors = _errors(data)
     if errors:
-        data = stopgap.fit(data, lambda tried: [(_path(error), error["type"]) for error in _errors(tried)])
+        data = stopgap.fit(data, lambda tried: [(path_of(error), error["type"]) for error in _errors(tried)])
     shaped = None if data is None else ConfigShape.model_validate(data)
-    return shaped, [_mistake(error) for error in errors]
+    return shaped, [mistake(error, _schema()) for error in errors]
 
 
 def _errors(data: Any) -> list[dict[str, Any]]:
@@ -204,10 +339,6 @@ def _errors(data: Any) -> list[dict[str, Any]]:
     return []
 
 
-def _path(error: dict[str, Any]) -> Path:
-    return tuple(part for part in error["loc"] if part != "[key]")
-
-
 def json_schema() -> dict[str, Any]:
     """JSON Schema of the file, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ConfigShape.model_json_schema()}
@@ -216,103 +347,3 @@ def json_schema() -> dict[str, Any]:
 @cache
 def _schema() -> dict[str, Any]:
     return ConfigShape.model_json_schema()
-
-
-def _mistake(error: dict[str, Any]) -> Mistake:
-    path, kind, value = _path(error), error["type"], error["input"]
-    if kind == "missing":
-        return Mistake(path, "is missing: add it")
-    if kind == "extra_forbidden" and path[:1] == _CACHE:
-        return Mistake(_CACHE, f"holds what is no setting: known here are {', '.join(_settings_at(_CACHE))}")
-    if kind == "extra_forbidden":
-        return Mistake(path, f"is no setting{_did_you_mean(path)}")
-    if value is None or value == "":
-        return Mistake(path, f"is empty: {_WRITE.get(kind, 'write a value')}{_or_leave_out(path)}")
-    shown = "this" if path[:1] == _CACHE else _short(value)
-    return Mistake(path, f"{shown} does not fit: {_hint(path, value) or _wanted(error)}")
-
-
-def _or_leave_out(path: Path) -> str:
-    """What else may be done about an empty setting; nothing where one is needed."""
-    if not path or path[-1] == "" or isinstance(path[-1], int) or path[-1] in _place(path[:-1]).get("required", ()):
-        return ""
-    return f", or remove {path[-1]}"
-
-
-def _hint(path: Path, value: Any) -> str:
-    """What to write in place of a usual slip."""
-    name = path[-1] if path else ""
-    if name == "allowed_roles" and value in ("*", "any", "all"):
-        return "leave allowed_roles out for any valid identity, or write [] for everyone, even unauthenticated"
-    if name == "allowed_roles" and isinstance(value, str) and _ROLES.fullmatch(value):
-        return f"write [{value}]"
-    if name == "limit" and type(value) is int and 0 < value < 10**9:
-        return f"write {value}/hour"
-    return ""
-
-
-def _wanted(error: dict[str, Any]) -> str:
-    kinds = {
-        "string_too_short": "{min_length} characters or more are wanted",
-        "greater_than_equal": "{ge} is the least",
-        "less_than_equal": "{le} is the most",
-        "literal_error": "write {expected}",
-        "string_type": "text is wanted, in quotes where YAML takes it for something else",
-        "int_type": "a whole number is wanted",
-        "float_type": "a number is wanted",
-        "bool_type": "true or false is wanted",
-        "list_type": "a list is wanted",
-        "dict_type": "settings are wanted (name: value)",
-        "model_type": "settings are wanted (name: value)",
-        "model_attributes_type": "settings are wanted (name: value)",
-        "string_pattern_mismatch": "letters, digits, - and _ are wanted, 32 at most",
-        "too_short": "at least one entry is wanted",
-    }
-    if error["type"] in kinds:
-        return kinds[error["type"]].format_map(error.get("ctx", {}))
-    text: str = error["msg"]
-    return text[0].lower() + text[1:]
-
-
-def _did_you_mean(path: Path) -> str:
-    """The nearest name that may stand at this place."""
-    known = _settings_at(path[:-1])
-    near = difflib.get_close_matches(str(path[-1]), known, 1, 0.6)
-    return f": did you mean {near[0]}?" if near else f": known here are {', '.join(known)}"
-
-
-def _settings_at(path: Path) -> list[str]:
-    return list(_place(path).get("properties", {}))
-
-
-def _place(path: Path) -> Any:
-    """What the schema says about the settings at a path."""
-    schema = _schema()
-    place: Any = schema
-    for part in path:
-        place = _resolved(place, schema)
-        if isinstance(part, int):
-            place = place.get("items", {})
-        else:
-            place = place.get("properties", {}).get(part) or next(iter(place.get("patternProperties", {}).values()), {})
-    return _resolved(place, schema)
-
-
-def _resolved(place: Any, schema: dict[str, Any]) -> Any:
-    for branch in place.get("anyOf", []):
-        if "$ref" in branch:
-            place = branch
-    if "$ref" in place:
-        return schema["$defs"][place["$ref"].rpartition("/")[2]]
-    return place
-
-
-def _short(value: Any) -> str:
-    """The offending value as it may be shown: short, and only of plain kinds."""
-    if isinstance(value, dict | list):
-        return "this"
-    try:
-        text = repr(value)
-    except ValueError:  # an integer too long to be printed
-        return "this number"
-    return text if len(text) <= 60 else text[:57] + "..."

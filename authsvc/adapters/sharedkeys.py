@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 
 from authsvc.adapters.store import Store
 from authsvc.core import keylife, strict
-from authsvc.core.jwt import Provider
 from authsvc.core.keylife import CLOCK_SLACK_S, State
+from authsvc.core.provider import Provider
 
 FORMAT = "1"  # of what keylife.dump writes: two versions of authsvc at one memcached are two fleets
 MAX_ENTRY = 1024 * 1024  # more than memcached takes
@@ -68,15 +68,17 @@ class SharedKeys:
         marker, kept_s = self._sealed(place, repr(now).encode()), ttl_s + 2  # memcached's second may end early
         if self._store.add(place, marker, kept_s):
             return now
-        found = self._store.get(place)
-        begun = self._begun(provider, place, found) if found is not None else 0.0
-        if now - ttl_s < begun <= now + CLOCK_SLACK_S:
-            return min(begun, now - 0.001)
-        won = self._store.swap(place, found, marker, kept_s)
-        return now if won else now - 0.001  # another one was faster, this very moment
+        for _ in range(2):  # another one may be faster; what lies there then must be genuine too, or it is ours
+            found = self._store.get(place)
+            begun = self._begun(provider, place, found)
+            if now - ttl_s < begun <= now + CLOCK_SLACK_S:
+                return min(begun, now - 0.001)
+            if self._store.swap(place, found, marker, kept_s):
+                return now
+        return now
 
-    def _begun(self, provider: Provider, place: str, marker: bytes) -> float:
-        begun = self._opened(place, marker)
+    def _begun(self, provider: Provider, place: str, marker: bytes | None) -> float:
+        begun = self._opened(place, marker) if marker is not None else b"0"
         if begun is None:
             self._report(provider.name, "tampered")
         return float(begun or 0)
@@ -92,5 +94,6 @@ class SharedKeys:
 
     def _place(self, provider: Provider) -> str:
         """Whoever has another secret or another config of this provider has another place, and never quarrels."""
-        source = (FORMAT, provider.name, provider.issuer, provider.jwks_uri or "", *sorted(provider.algorithms))
+        places = (provider.jwks_uri or "", *provider.discovery_urls, "")
+        source = (FORMAT, provider.name, provider.issuer, *places, *sorted(provider.algorithms))
         return f"authsvc:keys:{self._key_id}:" + hashlib.sha256("\0".join(source).encode()).hexdigest()

@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pymemcache.client.base import PooledClient
 from pymemcache.exceptions import MemcacheClientError, MemcacheServerError, MemcacheUnexpectedCloseError
 
 TIMEOUT_S = 0.15  # a loopback round trip takes 0.2 ms; what takes hundreds of times that is an outage
 RETRY_AFTER_S = 1.0
+MAX_ANSWER = 4 * 1024 * 1024  # memcached's items have 1 MB at the most; several may come at once
 _T = TypeVar("_T")
 
 
@@ -134,6 +136,36 @@ class MemoryStore:
             del self._entries[key]
 
 
+class _Socket(socket.socket):
+    """One answer takes TIMEOUT_S and MAX_ANSWER bytes at the most, however it comes: a server that drips must not hold
+    every call, nor one that floods fill the memory."""
+
+    _ends = 0.0
+    _left = 0
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        self._ends, self._left = time.monotonic() + TIMEOUT_S, MAX_ANSWER
+        super().sendall(data, flags)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        remaining = self._ends - time.monotonic()
+        if remaining <= 0 or self._left <= 0:
+            raise TimeoutError("the answer takes too long, or is too long")
+        self.settimeout(remaining)
+        found = super().recv(size, flags)
+        self._left -= len(found)
+        return found
+
+
+class _Sockets:
+    """What pymemcache takes for the module socket."""
+
+    socket = _Socket
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(socket, name)
+
+
 class _Server:
     """One memcached and the breaker before it."""
 
@@ -151,6 +183,7 @@ class _Server:
             timeout=TIMEOUT_S,
             no_delay=not self._address.startswith(("/", "unix:")),
             default_noreply=False,
+            socket_module=_Sockets(),
             max_pool_size=64,
         )
 

@@ -157,3 +157,8 @@ class _Reader:
 
 def _at(node: yaml.Node) -> Position:
     return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def visible(text: str) -> str:
+    """Words from elsewhere as they may be shown: one line that steers no terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -7,13 +7,14 @@ names here as small protocols; it knows no adapter by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from authsvc.core import jwt, paths, ratelimit, rbac, response
+from authsvc.core import jwt, paths, ratelimit, rbac, response, stepup
+from authsvc.core.claims import ClaimPath
 from authsvc.core.jwks import KeySet
-from authsvc.core.jwt import ClaimPath
-from authsvc.core.model import Decision, Identity, Quota, Reason, Refused, Request, Unavailable
+from authsvc.core.model import Claims, Decision, Identity, Quota, Reason, Refused, Request, Unavailable
+from authsvc.core.provider import Provider, Providers, check, identity
 
 
 class Keys(Protocol):
@@ -29,6 +30,14 @@ class Keys(Protocol):
 
     def trouble(self, provider: str) -> str:
         """Why the last download failed, or "" where it did not."""
+        ...
+
+
+class Introspects(Protocol):
+    """Who asks providers what their opaque tokens mean (RFC 7662)."""
+
+    def claims(self, provider: str, token: str, now: float) -> Claims | None:
+        """What the provider says of the token; `None` where it is not active. Raises `Unavailable`."""
         ...
 
 
@@ -48,6 +57,7 @@ class _Trail:
     provider: str = ""
     rule: str = ""
     wanted: tuple[str, ...] = ()
+    by: Provider | None = None
     identity: Identity | None = None
     quota: Quota | None = None
     ignored: Reason | None = None
@@ -58,12 +68,13 @@ class _Trail:
 class Gate:
     """Everything a decision depends on. A reload builds a new gate."""
 
-    providers: Mapping[str, jwt.Provider]  # by issuer
+    providers: Providers
     policy: rbac.Policy
     limits: ratelimit.Limits
     extract: Mapping[str, ClaimPath]
     keys: Keys
     counters: Counters
+    introspects: Introspects | None = None
 
     def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
         """The decision, and the identity headers that go with a yes. Never raises what a request could cause."""
@@ -72,7 +83,7 @@ class Gate:
             reason = self._walk(request, now, trail)
             return _decision(reason, trail), trail.headers
         except Refused as refused:
-            return _decision(refused.reason, trail, refused.detail), []
+            return _refusal(refused, trail), []
         except Unavailable as trouble:
             return _decision(trouble.reason, trail, trouble.detail, trouble.retry_after_s), []
 
@@ -86,15 +97,17 @@ class Gate:
         else:
             trail.identity = self.identify(request.authorization, now, trail)
             for rule in rules:
-                trail.rule, trail.wanted = rule.name, rule.roles or ()
+                trail.rule, trail.wanted = rule.name, _wanted(rule)
                 rbac.admit(rule, trail.identity)
+                assert trail.by is not None
+                stepup.check(rule.asks.strength, trail.identity, trail.by, now)
         trail.headers = response.identity_headers(trail.identity, self.extract)
         self._spend(request, now, trail)
         return Reason.PUBLIC if public else Reason.ALLOWED
 
     def _rule(self, method: str, path: str, trail: _Trail) -> rbac.Rule:
         rule = rbac.rule_for(self.policy, method, path)
-        trail.rule, trail.wanted = rule.name, rule.roles or ()
+        trail.rule, trail.wanted = rule.name, _wanted(rule)
         return rule
 
     def _optional_identity(self, request: Request, now: float, trail: _Trail) -> Identity | None:
@@ -112,39 +125,50 @@ class Gate:
         text = jwt.bearer(authorization)
         if text is None:
             raise Refused(Reason.NO_CREDENTIALS, "no Authorization header was sent")
+        if jwt.is_opaque(text) and self.providers.opaque is not None:
+            return self._introspected(self.providers.opaque, text, now, trail)
         token = jwt.parse(text)
-        provider = self.providers.get(token.issuer)
-        if provider is None:
-            raise Refused(Reason.UNKNOWN_ISSUER, self._issuer_hint(token.issuer))
-        trail.provider = provider.name
+        provider = self.providers.find(token.issuer, token.claims)
+        trail.provider, trail.by = provider.name, provider
         jwt.check_header(token, provider)
         self._check_signature(token, provider, now)
         jwt.check_claims(token, provider, now)
-        return jwt.identity(token, provider)
+        return _accepted(provider, token.claims, now)
 
-    def _check_signature(self, token: jwt.Token, provider: jwt.Provider, now: float) -> None:
+    def _introspected(self, provider: Provider, text: str, now: float, trail: _Trail) -> Identity:
+        """Who an opaque token speaks for, by its provider's word; times, audience and demands are checked too."""
+        assert self.introspects is not None
+        trail.provider, trail.by = provider.name, provider
+        claims = self.introspects.claims(provider.name, text, now)
+        if claims is None:
+            raise Refused(Reason.INACTIVE_TOKEN, f"{provider.name} says that the token is not active")
+        if "iss" in claims and not provider.accepts_issuer(str(claims["iss"]), claims):
+            raise Refused(
+                Reason.UNKNOWN_ISSUER, f"{provider.name} introspected a token of {str(claims['iss'])[:200]!r}"
+            )
+        if isinstance(claims.get("client_id"), str):
+            # RFC 7662 section 2.2: sub is optional; no client may be called as a user is
+            claims = {"sub": f"client:{claims['client_id']}", **claims}
+        jwt.check_introspected(claims, provider, now)
+        return _accepted(provider, claims, now)
+
+    def _check_signature(self, token: jwt.Token, provider: Provider, now: float) -> None:
         """With the keys at hand; else once more with those of one forced download."""
-        known = self.keys.current(provider.name, now)
-        if _signed_by(known, token):
+        known, issuers = self.keys.current(provider.name, now), provider.key_issuers(token.claims)
+        if _signed_by(known, token, issuers):
             return
         fresh = self.keys.refresh(provider.name, now)
-        if fresh != known and _signed_by(fresh, token):
+        if fresh != known and _signed_by(fresh, token, issuers):
             return
         latest = fresh or known
         trouble = self.keys.trouble(provider.name)
         if latest is None:
             raise Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys of {provider.name} could be had yet: {trouble}")
-        if latest.candidates(token.kid, token.alg):
+        if latest.candidates(token.kid, token.alg, issuers):
             raise Refused(Reason.INVALID_SIGNATURE, f"key {token.kid!r} of {provider.name} did not make this signature")
         if trouble:  # the key may be new and cannot be had now: nobody knows whether this token is bad
             raise Unavailable(Reason.KEYS_UNAVAILABLE, f"key {token.kid!r} may be new, and {trouble}")
         raise Refused(Reason.UNKNOWN_KEY, f"{provider.name} lists no {token.alg} key {token.kid!r}")
-
-    def _issuer_hint(self, issuer: str) -> str:
-        near = [known for known in self.providers if known.rstrip("/") == issuer.rstrip("/")]
-        if near:
-            return f"iss is {issuer!r}, the config says {near[0]!r}: they differ by the slash at the end"
-        return f"no provider has the issuer {issuer[:200]!r}"
 
     def _spend(self, request: Request, now: float, trail: _Trail) -> None:
         tier = ratelimit.tier_for(self.limits, trail.identity)
@@ -156,8 +180,21 @@ class Gate:
             raise Refused(Reason.RATE_LIMITED, f"tier {tier.name}: {tier.limit} in {tier.window_s} s are used up")
 
 
-def _signed_by(keys: KeySet | None, token: jwt.Token) -> bool:
-    return keys is not None and jwt.signed_by_any(token, keys.candidates(token.kid, token.alg))
+def _signed_by(keys: KeySet | None, token: jwt.Token, issuers: frozenset[str] | None) -> bool:
+    return keys is not None and jwt.signed_by_any(token, keys.candidates(token.kid, token.alg, issuers))
+
+
+def _accepted(provider: Provider, claims: Claims, now: float) -> Identity:
+    """The identity of a token whose claims are true, where it meets what the provider's config demands."""
+    check(provider, claims)
+    found = identity(provider, claims)
+    stepup.check(stepup.Strength(provider.acr, provider.mfa, provider.max_age_s), found, provider, now)
+    return found
+
+
+def _wanted(rule: rbac.Rule) -> tuple[str, ...]:
+    """What a caller may ask his issuer for: the roles, or the scopes where the rule names some."""
+    return rule.asks.all_scopes + rule.asks.any_scope[:1] or rule.roles or ()
 
 
 def _call(request: Request) -> tuple[str, list[str]]:
@@ -173,6 +210,11 @@ def _call(request: Request) -> tuple[str, list[str]]:
     asked = paths.canonical(request.target)
     served = asked if request.served is None else paths.served(request.served)
     return request.method, [asked] if served == asked else [asked, served]
+
+
+def _refusal(refused: Refused, trail: _Trail) -> Decision:
+    decision = _decision(refused.reason, trail, refused.detail)
+    return replace(decision, next_step=refused.next_step, step_up=refused.step_up)
 
 
 def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: int | None = None) -> Decision:

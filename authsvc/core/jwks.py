@@ -16,6 +16,7 @@ from authsvc.core import signature
 
 MAX_KEYS = 100
 MAX_KID = 256
+MAX_MEMBER = 2000  # an RSA modulus of 8192 bits has 1366 characters; padding must not fill what a fleet shares
 MAX_CANDIDATES = 4  # keys that share a kid; each one tried costs a signature check
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
@@ -60,13 +61,19 @@ class KeySet:
     dropped: tuple[Dropped, ...] = ()
     floor: float = 0.0
 
-    def candidates(self, kid: str | None, alg: str) -> list[signature.Verifier]:
+    def candidates(self, kid: str | None, alg: str, issuers: frozenset[str] | None = None) -> list[signature.Verifier]:
         """What may have made a signature with this kid and alg.
 
-        Without a kid only where exactly one key fits: guessing among several would hide a misconfigured issuer.
+        Without a kid only where the provider lists exactly one key that fits: guessing among several would hide a
+        misconfigured issuer. Where `issuers` are given, a key that names another issuer does not fit (Entra's shared
+        key sets).
         """
-        fitting = [key.verifiers[alg] for key in self.keys if alg in key.verifiers and kid in (None, key.kid)]
-        return fitting[:MAX_CANDIDATES] if kid is not None or len(fitting) == 1 else []
+        fitting = [key for key in self.keys if alg in key.verifiers and kid in (None, key.kid)]
+        if issuers is not None:
+            fitting = [key for key in fitting if key.jwk.get("issuer") in (None, *issuers)]
+        if kid is None and sum(key.listed_at >= self.fetched_at for key in fitting) != 1:
+            return []
+        return [key.verifiers[alg] for key in fitting][:MAX_CANDIDATES]
 
 
 class _Unsafe(ValueError):
@@ -125,9 +132,11 @@ def _public_members(entry: Mapping[str, Any]) -> dict[str, Any]:
     if needed is None:
         raise ValueError("an unknown key type")
     public = {name: entry[name] for name in ("kty", *needed)}
-    public.update({name: entry[name] for name in ("kid", "alg") if entry.get(name) is not None})
+    public.update({name: entry[name] for name in ("kid", "alg", "issuer") if entry.get(name) is not None})
     if not all(isinstance(value, str) for value in public.values()):
         raise ValueError("a member is not a string")
+    if max(map(len, public.values())) > MAX_MEMBER:
+        raise ValueError("a member is too long")
     if len(public.get("kid", "")) > MAX_KID:
         raise ValueError("its kid is longer than 256 characters")
     if public["kty"] == "RSA":

@@ -6,40 +6,24 @@ signature and no download, so that garbage cannot make the service work.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from authsvc.core import signature, strict
+from authsvc.core.claims import claim_at
 from authsvc.core.jwks import MAX_KID
-from authsvc.core.model import Identity, Reason, Refused
+from authsvc.core.model import Reason, Refused
+from authsvc.core.provider import Provider
 
 MAX_TOKEN = 8192  # nginx itself takes header lines up to 8 KiB (large_client_header_buffers)
-MAX_USER_ID = 512
+MAX_OPAQUE = 4096
 _ACCESS_TYPES = frozenset({"at+jwt"})
-_ACCEPTED_TYPES = _ACCESS_TYPES | {"jwt"}  # RFC 9068 section 2.1; most providers still say JWT
-_FOREIGN_CLAIM_TYPES = frozenset({"id", "refresh", "offline", "logout"})  # Keycloak's payload `typ`
-_SCOPE_CLAIMS = frozenset({"scope", "scp"})
-
-ClaimPath = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """One issuer and what its tokens must be like. `skew_s` is how far two clocks may differ, in seconds."""
-
-    name: str
-    issuer: str
-    audiences: frozenset[str]
-    algorithms: frozenset[str]
-    jwks_uri: str | None = None
-    ca_file: str | None = None
-    allow_insecure_http: bool = False
-    skew_s: float = 60
-    user_claim: ClaimPath = ("sub",)
-    email_claim: ClaimPath = ("email",)
-    roles_claim: ClaimPath = ("roles",)
-    qualify_user_id: bool = False
+_FOREIGN_CLAIM_TYPES = frozenset({"refresh", "offline", "logout"})  # Keycloak's payload `typ`, beside "id"
+_ACCESS_USES = frozenset({"access", "access_token", "bearer", "urn:ietf:params:oauth:token-type:access_token"})
+_FOREIGN_TYPES = frozenset({"refresh_token", "id_token"})  # Glewlwyd's payload `type`
+_OPAQUE = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +47,11 @@ def bearer(authorization: str | None) -> str | None:
     if scheme.lower() != "bearer":
         raise Refused(Reason.UNSUPPORTED_CREDENTIALS, "the Authorization header does not say Bearer")
     return token.strip(" ")
+
+
+def is_opaque(text: str) -> bool:
+    """Whether this may be a token that only its provider can read: a bearer token, and not of a JWT's parts."""
+    return len(text) <= MAX_OPAQUE and text.count(".") not in (2, 4) and _OPAQUE.fullmatch(text) is not None
 
 
 def parse(text: str) -> Token:
@@ -105,13 +94,20 @@ def check_header(token: Token, provider: Provider) -> None:
     if token.alg not in provider.algorithms:
         accepted = ", ".join(sorted(provider.algorithms))
         raise Refused(Reason.UNSUPPORTED_ALGORITHM, f"alg {token.alg} is not among this provider's: {accepted}")
-    if "typ" in token.header and _type_of(token) not in _ACCEPTED_TYPES:  # RFC 8725 section 3.11
+    if _type_of(token) not in provider.token_types:  # RFC 8725 section 3.11
         raise Refused(Reason.WRONG_TOKEN_TYPE, "the header's typ is not that of an access token")
+    for demand in provider.header_demands:
+        demand.check(token.header)
 
 
-def _type_of(token: Token) -> str:
-    typ = token.header.get("typ")
-    return typ.lower().removeprefix("application/") if isinstance(typ, str) else ""
+def _type_of(token: Token) -> str | None:
+    """The header's typ in small letters; "" where there is none, `None` where it is no text."""
+    typ = token.header.get("typ", "")
+    return (
+        typ.lower().removeprefix("application/")
+        if isinstance(typ, str) and (typ or "typ" not in token.header)
+        else None
+    )
 
 
 def signed_by_any(token: Token, candidates: Iterable[signature.Verifier]) -> bool:
@@ -121,24 +117,53 @@ def signed_by_any(token: Token, candidates: Iterable[signature.Verifier]) -> boo
 
 def check_claims(token: Token, provider: Provider, now: float) -> None:
     """Kind, times and audience of a token whose signature was good. Raises `Refused`."""
-    _check_kind(token)
-    _check_times(token.claims, provider.skew_s, now)
-    _check_audience(token.claims, provider)
-    if "cnf" in token.claims:  # RFC 7800: bound to a key whose proof we cannot see
+    _check_kind(token, provider)
+    check_times(token.claims, provider.skew_s, now)
+    check_audience(token.claims, provider)
+    _check_unbound(token.claims)
+
+
+def _check_unbound(claims: Mapping[str, Any]) -> None:
+    if "cnf" in claims:  # RFC 7800: bound to a key whose proof we cannot see
         raise Refused(Reason.BOUND_TOKEN, "the token is bound to a key (cnf) and must not pass as a bearer token")
 
 
-def _check_kind(token: Token) -> None:
+def check_introspected(claims: Mapping[str, Any], provider: Provider, now: float) -> None:
+    """Times and audience of claims that the provider itself has told (RFC 7662 section 4). Raises `Refused`.
+
+    It need not name an exp: it was asked just now. The audience it must name, or the token may be for another API.
+    """
+    _check_unbound(claims)
+    _check_introspected_kind(claims)
+    check_times({"exp": now + 1, **claims}, provider.skew_s, now)
+    check_audience(claims, provider)
+
+
+def _check_introspected_kind(claims: Mapping[str, Any]) -> None:
+    """Refresh tokens are active too (RFC 7662 section 2.1): Hydra says so in token_use, Glewlwyd in token_type."""
+    uses = [claims[name] for name in ("token_use", "token_type") if claims.get(name) is not None]
+    foreign = _lower(claims.get("typ")) in _FOREIGN_CLAIM_TYPES | {"id"}
+    if foreign or not all(_lower(use) in _ACCESS_USES for use in uses):
+        raise Refused(Reason.WRONG_TOKEN_TYPE, "the provider does not call it an access token")
+
+
+def _check_kind(token: Token, provider: Provider) -> None:
     """ID, refresh and logout tokens of the right issuer are still not access tokens (RFC 8725 section 3.12)."""
-    claims, kind = token.claims, token.claims.get("typ")
-    says_access = _type_of(token) in _ACCESS_TYPES or kind == "Bearer"
-    foreign = isinstance(kind, str) and kind.lower() in _FOREIGN_CLAIM_TYPES
-    id_token = "at_hash" in claims or "c_hash" in claims or ("nonce" in claims and not says_access)
-    if foreign or id_token or claims.get("token_use", "access") != "access" or "events" in claims:
+    claims, kind, use = token.claims, _lower(token.claims.get("typ")), token.claims.get("token_use", "access")
+    says_access = _type_of(token) in _ACCESS_TYPES or claims.get("typ") == "Bearer" or "scp" in claims
+    hashes = "at_hash" in claims or "c_hash" in claims
+    id_token = kind == "id" or use == "id" or hashes or ("nonce" in claims and not says_access)
+    foreign = kind in _FOREIGN_CLAIM_TYPES or use not in ("access", "id") or "events" in claims
+    foreign = foreign or _lower(claims.get("type")) in _FOREIGN_TYPES
+    if foreign or (id_token and not provider.id_tokens):
         raise Refused(Reason.WRONG_TOKEN_TYPE, "this is an ID, refresh or logout token, not an access token")
 
 
-def _check_times(claims: Mapping[str, Any], skew_s: float, now: float) -> None:
+def _lower(value: Any) -> str:
+    return value.lower() if isinstance(value, str) else ""
+
+
+def check_times(claims: Mapping[str, Any], skew_s: float, now: float) -> None:
     """RFC 7519 sections 4.1.4 to 4.1.6."""
     expires, starts, issued = (_instant(claims, name) for name in ("exp", "nbf", "iat"))
     if expires is None:
@@ -161,52 +186,19 @@ def _instant(claims: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _check_audience(claims: Mapping[str, Any], provider: Provider) -> None:
-    """RFC 7519 section 4.1.3: one of ours must be among them, exactly."""
-    audience = claims.get("aud")
-    if audience is None:
-        raise Refused(Reason.WRONG_AUDIENCE, "the token has no aud")
+def check_audience(claims: Mapping[str, Any], provider: Provider) -> None:
+    """RFC 7519 section 4.1.3: one of ours must be among them, exactly. Cognito's stands in client_id."""
+    path = next((one for one in provider.audience_claims if claim_at(claims, one) is not None), None)
+    if path is None:
+        raise _wrong_audience(f"the token has no {' or '.join(map('.'.join, provider.audience_claims))}", provider)
+    audience = claim_at(claims, path)
     named = [audience] if isinstance(audience, str) else audience
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise Refused(Reason.WRONG_AUDIENCE, "the token's aud is neither a string nor a list of strings")
+        raise _wrong_audience(f"the token's {'.'.join(path)} is neither a string nor a list of strings", provider)
     if provider.audiences.isdisjoint(named):
         wanted = " or ".join(sorted(provider.audiences))
-        raise Refused(Reason.WRONG_AUDIENCE, f"the token is for {', '.join(named) or 'nobody'}; wanted is {wanted}")
+        raise _wrong_audience(f"the token is for {', '.join(named) or 'nobody'}; wanted is {wanted}", provider)
 
 
-def claim_at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
-    """The value at a path of member names, or `None`. A name is never split at its dots."""
-    value: Any = claims
-    for name in path:
-        value = value.get(name) if isinstance(value, dict | Mapping) else None
-    return value
-
-
-def identity(token: Token, provider: Provider) -> Identity:
-    """Who a verified token speaks for. Raises `Refused`."""
-    subject = token.claims.get("sub")
-    if not isinstance(subject, str) or not subject:
-        raise Refused(Reason.MISSING_CLAIM, "the token has no sub")
-    user = claim_at(token.claims, provider.user_claim)
-    if not isinstance(user, str) or not user:
-        raise Refused(Reason.MISSING_CLAIM, f"the token has no {'.'.join(provider.user_claim)} to name the user")
-    if max(len(user), len(subject)) > MAX_USER_ID:
-        raise Refused(Reason.INVALID_CLAIM, f"the user's name is longer than {MAX_USER_ID} characters")
-    email = claim_at(token.claims, provider.email_claim)
-    return Identity(
-        provider=provider.name,
-        user_id=f"{provider.name}:{user}" if provider.qualify_user_id else user,
-        email=email if isinstance(email, str) else "",
-        roles=_roles(claim_at(token.claims, provider.roles_claim), provider.roles_claim[-1]),
-        claims=token.claims,
-        scoped=provider.roles_claim[-1] in _SCOPE_CLAIMS,
-    )
-
-
-def _roles(value: Any, claim: str) -> tuple[str, ...]:
-    """A list of roles, or one role; a string of scopes is split at its spaces (RFC 6749 section 3.3)."""
-    if isinstance(value, str):
-        return tuple(filter(None, value.split(" "))) if claim in _SCOPE_CLAIMS else (value,) if value else ()
-    if isinstance(value, list):
-        return tuple(role for role in value if isinstance(role, str) and role)
-    return ()
+def _wrong_audience(text: str, provider: Provider) -> Refused:
+    return Refused(Reason.WRONG_AUDIENCE, text, next_step=provider.audience_step)

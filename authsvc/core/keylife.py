@@ -86,6 +86,15 @@ def ahead(one: State, other: State) -> bool:
     return any(mine > theirs for mine, theirs in zip(_instants(one), _instants(other), strict=True))
 
 
+def adds(one: State, other: State) -> bool:
+    """Whether `one` knows of something later than `other`, or of a key that the other does not know."""
+    return ahead(one, other) or not _digests(one) <= _digests(other)
+
+
+def _digests(state: State) -> set[str]:
+    return {key.digest for key in state.keys.keys} if state.keys else set()
+
+
 def _instants(state: State) -> tuple[float, float, float]:
     keys = state.keys
     return state.attempt.begun_at, keys.fetched_at if keys else 0.0, keys.floor if keys else 0.0
@@ -135,6 +144,11 @@ def pause_s(max_age_s: float | None, times: KeyTimes) -> float:
 def retry_s(state: State, times: KeyTimes) -> float:
     """Until the next download after a failed one."""
     return min(RETRY_S if state.keys else EMPTY_RETRY_S, times.refresh_interval_s)
+
+
+def after(state: State, now: float) -> float:
+    """Now, or a moment after all that is known, where a clock of the fleet is ahead of this one."""
+    return max(now, max(_instants(state)) + 0.001)
 
 
 def not_after(state: State, now: float) -> State:

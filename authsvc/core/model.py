@@ -40,30 +40,53 @@ class Reason(StrEnum):
     MISSING_CLAIM = "missing_claim"
     INVALID_CLAIM = "invalid_claim"
     BOUND_TOKEN = "bound_token"  # noqa: S105 - a slug, not a password
+    INACTIVE_TOKEN = "inactive_token"  # noqa: S105 - a slug, not a password
+    STEP_UP_REQUIRED = "step_up_required"
+    CLAIMS_CHALLENGE = "claims_challenge"
     # what the rules say
     ROLE_REQUIRED = "role_required"
     INSUFFICIENT_SCOPE = "insufficient_scope"
+    PROVIDER_NOT_ALLOWED = "provider_not_allowed"
+    TENANT_NOT_ALLOWED = "tenant_not_allowed"
+    CLIENT_NOT_ALLOWED = "client_not_allowed"
+    SUBJECT_TYPE_NOT_ALLOWED = "subject_type_not_allowed"
+    GUEST_NOT_ALLOWED = "guest_not_allowed"
+    IDENTITY_SOURCE_NOT_ALLOWED = "identity_source_not_allowed"
+    CLAIM_REQUIRED = "claim_required"
+    GROUPS_OVERAGE = "groups_overage"
+    AUTH_CONTEXT_REQUIRED = "auth_context_required"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NO_RULE = "no_rule"
     IDENTITY_TOO_LARGE = "identity_too_large"
     RATE_LIMITED = "rate_limited"
     # the world failed us
     KEYS_UNAVAILABLE = "keys_unavailable"
+    INTROSPECTION_UNAVAILABLE = "introspection_unavailable"
     LIMITS_UNAVAILABLE = "limits_unavailable"
     INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class StepUp:
+    """What would be enough: the challenge of RFC 9470 section 3, or Entra's claims challenge where `claims` is set."""
+
+    acr_values: tuple[str, ...] = ()
+    max_age_s: int | None = None
+    claims: str = ""
+    authorization_uri: str = ""
+    client_id: str = ""
 
 
 class Refused(Exception):
     """What they sent is not good enough.
 
-    `detail` is for the operator's eyes (`authsvc explain`): it may quote names from the config and from
-    the token's header, never a whole token, and never reaches the caller.
+    `detail` and `next_step` are for the operator's eyes (`authsvc explain`): they may quote names from the config and
+    from the token, never a whole token, and never reach the caller. `step_up` does.
     """
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    def __init__(self, reason: Reason, detail: str = "", *, next_step: str = "", step_up: StepUp | None = None) -> None:
         super().__init__(reason.value)
-        self.reason = reason
-        self.detail = detail
+        self.reason, self.detail, self.next_step, self.step_up = reason, detail, next_step, step_up
 
 
 class Unavailable(Exception):
@@ -95,7 +118,8 @@ class Request:
 class Identity:
     """Who calls, as far as a verified credential says. `provider` is the name given in the config.
 
-    `scoped` says that the roles are OAuth scopes, so that a lack of one is answered as RFC 6750 asks.
+    `scoped` says that the roles are OAuth scopes, so that a lack of one is answered as RFC 6750 asks. `key` is what
+    tells users apart for limits and audit. `roles_incomplete` says that the token could not hold all of them.
     """
 
     provider: str
@@ -104,6 +128,13 @@ class Identity:
     roles: tuple[str, ...]
     claims: Claims = field(repr=False)
     scoped: bool = False
+    key: str = ""
+    scopes: tuple[str, ...] = ()
+    client: str = ""
+    tenants: tuple[str, ...] = ()
+    subject_type: str = ""
+    mfa: bool = False
+    roles_incomplete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +166,8 @@ class Decision:
     ignored: Reason | None = None  # why a credential sent to a public path did not count
     retry_after_s: int | None = None
     detail: str = field(default="", repr=False)
+    next_step: str = field(default="", repr=False)
+    step_up: StepUp | None = None
 
     @property
     def allowed(self) -> bool:

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from authsvc.core.jwt import ClaimPath, claim_at
+from authsvc.core.claims import ClaimPath, as_text, claim_at
 from authsvc.core.model import Identity, Quota
 
 PERIODS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -36,10 +36,10 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The tiers in their order, whom they count (`claim`), and the limit for callers without identity."""
+    """The tiers in their order, whom they count (a `claim`, or the user), and the limit without identity."""
 
     tiers: tuple[Tier, ...] = ()
-    claim: ClaimPath = ("sub",)
+    claim: ClaimPath | None = None
     anonymous: Tier | None = None
 
 
@@ -76,22 +76,16 @@ def tier_for(limits: Limits, identity: Identity | None) -> Tier | None:
 
 def _fits(claim: Any, wanted: str) -> bool:
     values = claim if isinstance(claim, list) else [claim]
-    return any(_as_text(value) == wanted for value in values)
-
-
-def _as_text(value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) else None
+    return any(as_text(value) == wanted for value in values)
 
 
 def subject(limits: Limits, identity: Identity | None, client_ip: str | None) -> str:
     """Whom a call counts for. Two providers' equal subjects are two; so are a user and an address."""
     if identity is None:
         return f"ip\0{_network(client_ip or '')}"
-    value = _as_text(claim_at(identity.claims, limits.claim))
+    value = as_text(claim_at(identity.claims, limits.claim)) if limits.claim else None
     if not value:  # kept apart: a user must not share a counter with a tenant of the same name
-        return f"user\0{identity.provider}\0{identity.user_id}"
+        return f"user\0{identity.provider}\0{identity.key or identity.user_id}"
     return f"claim\0{identity.provider}\0{value}"
 
 

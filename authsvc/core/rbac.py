@@ -7,16 +7,31 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from authsvc.core.claims import Condition
 from authsvc.core.model import Identity, Reason, Refused
+from authsvc.core.stepup import Strength
 
 METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What a rule asks for beside roles; what is empty asks nothing. One of `any_scope`, all of `all_scopes`."""
+
+    any_scope: tuple[str, ...] = ()
+    all_scopes: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
+    require: tuple[Condition, ...] = ()
+    strength: Strength = Strength()
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Who may call a path. `methods` of `None` are all; `roles` of `None` are any identity, of `()` everyone.
 
-    `name` is how audit lines and `explain` call it.
+    `name` is how audit lines and `explain` call it, `asks` what the caller must be beside his roles.
     """
 
     name: str
@@ -24,6 +39,7 @@ class Rule:
     below: bool
     methods: frozenset[str] | None
     roles: tuple[str, ...] | None
+    asks: Asks = Asks()
 
     @property
     def public(self) -> bool:
@@ -41,7 +57,7 @@ class Policy:
 DEFAULT = Rule("default", (), True, None, None)
 
 
-def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None) -> Rule:
+def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None, asks: Asks = Asks()) -> Rule:
     """A rule for a path pattern. Raises `ValueError` with what is wrong with the pattern.
 
     `*` stands for one segment; a final `/*` for the prefix itself and everything below it.
@@ -61,7 +77,7 @@ def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None) 
             raise ValueError("a path's letters are written with their accents, as Unicode NFC has them")
     named = None if methods is None else tuple(methods)
     title = path if named is None else f"{'|'.join(named)} {path}"
-    return Rule(title, segments, below, _with_head(named), None if roles is None else tuple(roles))
+    return Rule(title, segments, below, _with_head(named), None if roles is None else tuple(roles), asks)
 
 
 def _with_head(methods: Iterable[str] | None) -> frozenset[str] | None:
@@ -96,15 +112,52 @@ def _matches(candidate: Rule, parts: tuple[str, ...]) -> bool:
 
 
 def admit(governing: Rule, identity: Identity) -> None:
-    """Raises `Refused` where the rule asks for a role that the identity does not have."""
-    if governing.roles and not set(governing.roles) & set(identity.roles):
-        wanted = " or ".join(governing.roles)
-        reason = Reason.INSUFFICIENT_SCOPE if identity.scoped else Reason.ROLE_REQUIRED
-        raise Refused(reason, f"the rule asks for {wanted}; the caller has {_listed(identity.roles)}")
+    """Raises `Refused` where the caller is not whom the rule asks for. How he signed in is stepup's matter."""
+    asks = governing.asks
+    _one_of(Reason.PROVIDER_NOT_ALLOWED, "provider", asks.providers, (identity.provider,))
+    _one_of(Reason.TENANT_NOT_ALLOWED, "tenant", asks.tenants, identity.tenants)
+    _one_of(Reason.CLIENT_NOT_ALLOWED, "client", asks.clients, (identity.client,))
+    _admit_roles(governing.roles or (), identity)
+    _admit_scopes(asks, identity)
+    for condition in asks.require:
+        if not condition.holds(identity.claims):
+            raise Refused(Reason.CLAIM_REQUIRED, f"the rule asks that {condition}")
 
 
-def _listed(roles: tuple[str, ...]) -> str:
-    return ", ".join(roles) or "no role"
+def _one_of(reason: Reason, what: str, wanted: tuple[str, ...], found: tuple[str, ...]) -> None:
+    if wanted and not set(wanted) & set(found):
+        raise Refused(
+            reason, f"the rule asks for the {what} {' or '.join(wanted)}; the caller's is {_listed(found, 'none')}"
+        )
+
+
+def _admit_roles(wanted: tuple[str, ...], identity: Identity) -> None:
+    if not wanted or set(wanted) & set(identity.roles):
+        return
+    if identity.roles_incomplete:
+        raise Refused(
+            Reason.GROUPS_OVERAGE, f"the rule asks for {' or '.join(wanted)}; the token could not hold all groups"
+        )
+    reason = Reason.INSUFFICIENT_SCOPE if identity.scoped else Reason.ROLE_REQUIRED
+    raise Refused(
+        reason, f"the rule asks for {' or '.join(wanted)}; the caller has {_listed(identity.roles, 'no role')}"
+    )
+
+
+def _admit_scopes(asks: Asks, identity: Identity) -> None:
+    has = set(identity.scopes)
+    lacking = tuple(scope for scope in asks.all_scopes if scope not in has)
+    if asks.any_scope and not has & set(asks.any_scope):
+        lacking += (" or ".join(asks.any_scope),)
+    if lacking:
+        text = (
+            f"the rule asks for the scope {' and '.join(lacking)}; the token has {_listed(identity.scopes, 'no scope')}"
+        )
+        raise Refused(Reason.INSUFFICIENT_SCOPE, text)
+
+
+def _listed(found: tuple[str, ...], none: str) -> str:
+    return ", ".join(filter(None, found)) or none
 
 
 def covered_by(later: Rule, earlier: Sequence[Rule]) -> Rule | None:

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from authsvc.core.jwt import ClaimPath, claim_at
-from authsvc.core.model import Decision, Identity, Reason, Refused
+from authsvc.core.claims import ClaimPath, claim_at
+from authsvc.core.model import Decision, Identity, Reason, Refused, StepUp
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
 Headers = list[tuple[str, str]]
 
 HEADER_BUDGET = 3072  # bytes of identity headers; nginx reads an answer's whole head into 4096 by default
-BASE_HEADERS = ("X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer")
+BASE_HEADERS = ("X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,29 @@ _FACES: Mapping[Reason, Face] = {
     Reason.WRONG_AUDIENCE: Face(401, "The token is for another audience", _BAD_TOKEN),
     Reason.MISSING_CLAIM: Face(401, "The token lacks a required claim", _BAD_TOKEN),
     Reason.INVALID_CLAIM: Face(401, "A claim of the token is not valid", _BAD_TOKEN),
+    Reason.INACTIVE_TOKEN: Face(401, "The token is not active", _BAD_TOKEN),
+    Reason.STEP_UP_REQUIRED: Face(
+        401, "A stronger or fresher authentication is needed", "insufficient_user_authentication"
+    ),
+    Reason.CLAIMS_CHALLENGE: Face(401, "An authentication context is needed", "insufficient_claims"),
     Reason.BOUND_TOKEN: Face(401, "The token is bound to a key and is no bearer token", _BAD_TOKEN),
     Reason.ROLE_REQUIRED: Face(403, "The caller lacks a role for this path"),
     Reason.INSUFFICIENT_SCOPE: Face(403, "The token lacks a scope for this path", "insufficient_scope"),
+    Reason.PROVIDER_NOT_ALLOWED: Face(403, "Tokens of this provider are not accepted on this path"),
+    Reason.TENANT_NOT_ALLOWED: Face(403, "The caller's tenant is not accepted"),
+    Reason.CLIENT_NOT_ALLOWED: Face(403, "The client that asked for the token is not accepted"),
+    Reason.SUBJECT_TYPE_NOT_ALLOWED: Face(403, "Callers of this kind (user or app) are not accepted"),
+    Reason.GUEST_NOT_ALLOWED: Face(403, "Guests are not accepted"),
+    Reason.IDENTITY_SOURCE_NOT_ALLOWED: Face(403, "The way in which the caller signed in is not accepted"),
+    Reason.CLAIM_REQUIRED: Face(403, "The token lacks a claim that this path needs"),
+    Reason.GROUPS_OVERAGE: Face(403, "The caller is in too many groups for the token to list them"),
+    Reason.AUTH_CONTEXT_REQUIRED: Face(403, "An authentication context is needed that the client cannot ask for"),
     Reason.METHOD_NOT_ALLOWED: Face(403, "The method is not allowed on this path"),
     Reason.NO_RULE: Face(403, "No rule allows this path"),
     Reason.IDENTITY_TOO_LARGE: Face(403, "The identity does not fit into the headers"),
     Reason.RATE_LIMITED: Face(429, "The limit is reached"),
     Reason.KEYS_UNAVAILABLE: Face(503, "The issuer's keys cannot be had right now"),
+    Reason.INTROSPECTION_UNAVAILABLE: Face(503, "The token cannot be checked right now"),
     Reason.LIMITS_UNAVAILABLE: Face(503, "The limit cannot be checked right now"),
     Reason.INTERNAL_ERROR: Face(503, "The call cannot be decided right now"),
 }
@@ -91,19 +106,39 @@ def render(decision: Decision, identity_headers: Headers) -> tuple[int, Headers]
 def _refusal(decision: Decision, shown: Face) -> Headers:
     headers: Headers = [("X-Auth-Error", problem(decision.reason))]
     if shown.status == 401 or shown.error:
-        headers.append(("WWW-Authenticate", challenge(shown, decision.wanted)))
+        headers.append(("WWW-Authenticate", challenge(shown, decision.wanted, decision.step_up)))
     if decision.retry_after_s is not None:
         headers.append(("Retry-After", str(decision.retry_after_s)))
     return headers
 
 
-def challenge(shown: Face, wanted: tuple[str, ...] = ()) -> str:
+def challenge(shown: Face, wanted: tuple[str, ...] = (), step_up: StepUp | None = None) -> str:
     """RFC 6750 section 3: no error code where no credentials were sent; fixed texts, never a library's."""
+    if step_up is not None and step_up.claims:
+        return _claims_challenge(shown, step_up)
     parts = ['Bearer realm="api"']
     if shown.error:
         parts += [f'error="{shown.error}"', f'error_description="{shown.title}"']
     scopes = " ".join(filter(_SCOPE.fullmatch, wanted)) if shown.error == "insufficient_scope" else ""
-    return ", ".join([*parts, f'scope="{scopes}"'] if scopes else parts)
+    parts += [f'scope="{scopes}"'] if scopes else []
+    return ", ".join(parts + _step_up(step_up))
+
+
+def _step_up(step_up: StepUp | None) -> list[str]:
+    """RFC 9470 section 3."""
+    if step_up is None:
+        return []
+    values = " ".join(filter(_SCOPE.fullmatch, step_up.acr_values))
+    parts = [f'acr_values="{values}"'] if values else []
+    return parts + ([f'max_age="{step_up.max_age_s}"'] if step_up.max_age_s is not None else [])
+
+
+def _claims_challenge(shown: Face, step_up: StepUp) -> str:
+    """In the order and with the empty realm that Microsoft's client libraries were written for."""
+    return (
+        f'Bearer realm="", authorization_uri="{step_up.authorization_uri}", client_id="{step_up.client_id}", '
+        f'error="{shown.error}", claims="{step_up.claims}"'
+    )
 
 
 def problem(reason: Reason) -> str:
@@ -135,10 +170,16 @@ def identity_headers(identity: Identity | None, extract: Mapping[str, ClaimPath]
             values[header] = claim_at(identity.claims, path)
         values["X-User-Id"], values["X-User-Email"] = identity.user_id, identity.email
         values["X-User-Roles"], values["X-User-Issuer"] = list(identity.roles), identity.provider
+        values["X-User-Tenant"] = _tenants(identity.tenants)
     headers = [(name, encode(value)) for name, value in values.items()]
     if sum(len(name) + len(value) + 4 for name, value in headers) > HEADER_BUDGET:
         raise Refused(Reason.IDENTITY_TOO_LARGE, f"the identity headers exceed {HEADER_BUDGET} bytes")
     return headers
+
+
+def _tenants(tenants: tuple[str, ...]) -> Any:
+    """The name of one, a list of several; one that begins like a list is put into a list."""
+    return "".join(tenants) if len(tenants) < 2 and not "".join(tenants).startswith("[") else list(tenants)
 
 
 def encode(value: Any) -> str:

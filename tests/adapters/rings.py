@@ -12,9 +12,9 @@ from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import MemcachedStore, Store
 from authsvc.core import jwks
 from authsvc.core.gate import Gate
-from authsvc.core.jwt import Provider
 from authsvc.core.keylife import KeyTimes
 from authsvc.core.model import Reason, Request
+from authsvc.core.provider import Provider, Providers
 from authsvc.core.ratelimit import Limits
 from authsvc.core.rbac import Policy
 from authsvc.core.signature import ALGORITHMS
@@ -139,7 +139,7 @@ def kids(keys: jwks.KeySet | None) -> list[str]:
 
 
 def gate_with(ring: Keyring, issuer: Issuer) -> Gate:
-    return Gate({issuer.url: provider_of(issuer)}, Policy(), Limits(), {}, ring, None)  # type: ignore[arg-type]
+    return Gate(Providers([provider_of(issuer)]), Policy(), Limits(), {}, ring, None)  # type: ignore[arg-type]
 
 
 def asks(gate: Gate, token: str, now: float) -> Reason:

@@ -17,6 +17,7 @@ from authsvc.adapters import config
 from authsvc.adapters.config import ConfigError, Settings
 from authsvc.adapters.schema import json_schema
 from authsvc.core.keylife import KeyTimes
+from authsvc.core.provider import RoleClaim
 from authsvc.core.ratelimit import Tier
 from authsvc.core.signature import ALGORITHMS
 
@@ -168,11 +169,15 @@ def test_the_defaults_are_the_documented_ones() -> None:
     (provider,) = found.providers
     assert found.key_times == KeyTimes(3600, 300, 30, 86400)
     assert provider.skew_s == 60
-    assert (provider.user_claim, provider.email_claim, provider.roles_claim) == (("sub",), ("email",), ("roles",))
+    assert (provider.user_claims, provider.email_claim, provider.roles) == (
+        (("sub",),),
+        ("email",),
+        (RoleClaim(("roles",)),),
+    )
     assert provider.algorithms == ALGORITHMS
     assert provider.jwks_uri is None
     assert not provider.allow_insecure_http
-    assert found.limits.claim == ("sub",)
+    assert found.limits.claim is None  # the user, by the claims that tell the provider's users apart
     assert found.on_store_error == "local"
     assert not found.policy.deny_by_default
     assert found.sample_allows == 1.0
@@ -188,7 +193,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     ],
 )
 def test_a_claims_name(written: str, means: tuple[str, ...]) -> None:
-    assert accepted(SMALL + f"    roles_claim: {written}\n").providers[0].roles_claim == means
+    assert accepted(SMALL + f"    roles_claim: {written}\n").providers[0].roles == (RoleClaim(means),)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +230,16 @@ def test_a_claims_name_with_a_dot_is_noted(lines: str, place: str) -> None:
     text = text.replace(', audience: "', '\n        audience: "').replace('"}', '"') + lines
     note = f"{place}: 'realm_access.roles' is one name with a dot; for a path write [realm_access, roles]"
     assert accepted(text).notes[0] == note
+
+
+@pytest.mark.parametrize(
+    ("more", "noted"), [("", True), (", mfa_if: [{claim: 'https://a/amr', contains: mfa}]", False)]
+)
+def test_a_second_factor_that_no_token_shows_is_noted(more: str, noted: bool) -> None:
+    entry = f"{{name: demo, type: auth0, domain: acme.eu.auth0.com, audience: a, mfa: true{more}}}"
+    found = accepted(f"authentication: {{oidc: {{providers: [{entry}]}}}}")
+    note = "demo: tokens of type auth0 show no second factor by themselves: add mfa_if, or nobody passes"
+    assert (note in found.notes) is noted
 
 
 @pytest.mark.parametrize("written", ["roles", "[a.b, c]", "https://example.com/roles", "cognito:groups", "urn:a.b:c"])
@@ -308,7 +323,10 @@ def test_the_schema_accepts_the_example() -> None:
         pytest.param(EXAMPLE.replace("jwks_cache_ttl", "jwks_cache_tll"), id="an unknown setting"),
         pytest.param(EXAMPLE.replace("authorization:", "authorisation:"), id="an unknown section"),
         pytest.param(EXAMPLE.replace("3600", "soon"), id="a wrong type"),
-        pytest.param(EXAMPLE.replace("audience: api://yourapi", "#"), id="a missing audience"),
+        pytest.param(EXAMPLE.replace("      - name: okta\n        issuer", "      - issuer"), id="a missing name"),
+        pytest.param(EXAMPLE.replace("- name: okta\n", "- name: okta\n        type: Okta\n"), id="an unknown type"),
+        pytest.param(EXAMPLE.replace("allowed_roles: []", "scopes: []"), id="an empty list of scopes"),
+        pytest.param(EXAMPLE.replace("allowed_roles: []", "require: [{equals: x}]"), id="a condition without claim"),
         pytest.param(EXAMPLE.replace("limit: unlimited", "limits: unlimited"), id="an unknown setting of a tier"),
     ],
 )

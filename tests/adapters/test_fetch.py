@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import os
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.adapters.fetch import Fetched, FetchFailed, fetch_json, max_age
+from authsvc.adapters.fetch import Fetched, FetchFailed, fetch_json, max_age, post_form
 from authsvc.demo.processes import free_port
 from hostile import Act, Authority, Hostile, drips, floods, hangs, ok, says
 
@@ -377,3 +378,115 @@ def test_nothing_is_taken_from_the_environment(tmp_path: Path, authority: Author
         assert done.stdout == "{'keys': []}\nrefused\n", done.stderr
         assert proxy.requests == []
         assert b"authorization" not in server.requests[0].lower()
+
+
+# ---- forms: the same rules, and secrets
+
+
+SECRET = "our-own-secret"
+
+
+def post(url: str, ca_file: str | None = None, allow_http: bool = True) -> Fetched:
+    return post_form(
+        url,
+        {"token": "a+b", "hint": "x y"},
+        user="client",
+        password=SECRET,
+        ca_file=ca_file,
+        allow_http=allow_http,
+        deadline_s=DEADLINE_S,
+    )
+
+
+def post_failure(url: str, ca_file: str | None = None, allow_http: bool = True) -> FetchFailed:
+    """How it failed, which was in time and told nothing of what was sent."""
+    started = time.monotonic()
+    with pytest.raises(FetchFailed) as caught:
+        post(url, ca_file, allow_http)
+    assert time.monotonic() - started < BOUND_S
+    sent = ("a+b", "a%2Bb", SECRET, base64.b64encode(f"client:{SECRET}".encode()).decode())
+    assert not any(word in f"{caught.value!r} {caught.value}" for word in sent)
+    return caught.value
+
+
+def listens(act: Act) -> Act:
+    """Do so, then listen on: a connection that is closed with half a form unread takes the answer away again."""
+
+    def then_listen(conn: socket.socket) -> None:
+        act(conn)
+        conn.shutdown(socket.SHUT_WR)
+        while conn.recv(65536):
+            pass
+
+    return then_listen
+
+
+def test_a_form_is_sent_with_our_credentials_and_answered_with_a_document() -> None:
+    bodies: list[bytes] = []
+
+    def answer(conn: socket.socket) -> None:
+        asked = server.requests[-1].partition(b"\r\n\r\n")[2]
+        while not asked.endswith(b"x+y"):
+            asked += conn.recv(65536)
+        bodies.append(asked)
+        conn.sendall(ok(GOOD, "Cache-Control: max-age=15"))
+
+    with Hostile(answer) as server:
+        assert post(server.url) == Fetched({"keys": []}, 15)
+        head = server.requests[0].decode().lower().partition("\r\n\r\n")[0] + "\r\n"
+    assert bodies == [b"token=a%2Bb&hint=x+y"]
+    assert head.startswith("post /keys http/1.1\r\n")
+    assert "content-type: application/x-www-form-urlencoded\r\n" in head
+    assert "content-length: 20\r\n" in head
+    assert "accept: application/json\r\n" in head
+    assert "accept-encoding: identity\r\n" in head
+    assert "authorization: basic " in head
+    assert "cookie" not in head
+
+
+@pytest.mark.parametrize(
+    ("act", "outcome", "status"),
+    [
+        pytest.param(
+            says(b"HTTP/1.1 307 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"), "redirect", 307, id="307"
+        ),
+        pytest.param(says(ok(GOOD, status="500 Oops")), "status_5xx", 500, id="500"),
+        pytest.param(says(ok(GOOD, status="401 Who")), "status", 401, id="401"),
+        pytest.param(says(ok(gzip.compress(GOOD), "Content-Encoding: gzip")), "compressed", 0, id="gzip"),
+        pytest.param(says(ok(b" " * 1_000_000)), "too_large", 0, id="a body of 1 MB"),
+        pytest.param(says(ok(b"[]")), "not_json", 0, id="a list"),
+        pytest.param(says(HEAD + b"Content-Length: 500\r\n\r\n" + GOOD), "broken", 0, id="half a body"),
+        pytest.param(hangs(), "timeout", 0, id="silence"),
+        pytest.param(drips(HEAD, b"X-A: b\r\n"), "timeout", 0, id="dripping headers"),
+        pytest.param(drips(HEAD + b"\r\n", b" "), "timeout", 0, id="a dripping body"),
+        pytest.param(floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100), "timeout", 0, id="100 without end"),
+    ],
+)
+def test_a_form_fails_as_a_download_does(act: Act, outcome: str, status: int) -> None:
+    with Hostile(listens(act)) as server:
+        failed = post_failure(server.url)
+        assert (failed.outcome, failed.status) == (outcome, status)
+
+
+def test_a_form_goes_only_where_it_is_safe(authority: Authority) -> None:
+    with Hostile(listens(says(ok(GOOD)))) as server:
+        assert post_failure(server.url, allow_http=False).outcome == "not_allowed"
+        assert post_failure("http://192.0.2.1/keys").outcome == "not_allowed"
+        assert server.requests == []
+    with Hostile(listens(says(ok(GOOD))), authority.server()) as server:
+        assert post_failure(server.url).outcome == "tls"
+        assert server.requests == []
+        assert post(server.url, authority.ca_file).document == {"keys": []}
+
+
+def test_a_form_is_sent_once_however_it_fails() -> None:
+    with Hostile(says(b"")) as server:
+        post_failure(server.url)
+        assert len(server.requests) == 1
+
+
+def test_what_cannot_be_text_is_sent_and_not_an_exception() -> None:
+    with Hostile(listens(says(ok(GOOD)))) as server:
+        settings = {"user": "a\ud800", "password": "b\r\nX: y", "ca_file": None, "allow_http": True}
+        assert post_form(server.url, {"token": "\udc80\0"}, **settings).document == {"keys": []}
+        assert b"\r\nx: y" not in server.requests[0].lower()

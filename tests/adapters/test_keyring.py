@@ -749,3 +749,34 @@ def test_processes_with_nothing_but_keys_that_are_too_old_do_not_quarrel(
     assert store.calls.count("swap") - swaps <= 2
     assert heard.events.count("outdated") <= 2
     assert [ring.current("demo", clock.now) for ring in rings] == [None, None]
+
+
+def test_after_a_clock_was_set_back_the_fleets_copy_of_later_is_not_joined_again(
+    make: Rings, issuer: Issuer, clock: Clock
+) -> None:
+    store = MemoryStore()
+    ring = make.quiet(store)
+    clock.pass_(-7200)
+    issuer.rotate(keep_old=False)
+    assert kids(ring.refresh("demo", clock.now)) == ["key-1", "key-2"]
+    clock.pass_(31)
+    ring.refresh("demo", clock.now)
+    assert kids(ring.current("demo", clock.now)) == ["key-1", "key-2"]
+    assert ring.status()["demo"].next_refresh_s <= TIMES.refresh_interval_s
+
+
+def test_a_key_that_one_process_still_retains_comes_back_into_the_fleets_copy(
+    make: Rings, issuer: Issuer, clock: Clock
+) -> None:
+    store = MemoryStore()
+    old = make.started(store)
+    issuer.rotate(keep_old=False)
+    clock.pass_(60)
+    provider, shared = provider_of(issuer), share(store)
+    emptied = shared.read([provider])["demo"]
+    new = State(download(provider, clock.now).keys, Attempt(clock.now, clock.now + 300, "ok", ""))
+    assert shared.swap(provider, emptied, new)
+    assert within(3, lambda: kids(old.current("demo", clock.now)) == ["key-1", "key-2"])
+    assert within(
+        3, lambda: kids(shared.open(provider, shared.read([provider])["demo"], clock.now).keys) == ["key-1", "key-2"]
+    )

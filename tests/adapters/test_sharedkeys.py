@@ -13,8 +13,8 @@ from authsvc.adapters.keyring import Keyring
 from authsvc.adapters.sharedkeys import FORCED, REFRESH, Refused
 from authsvc.adapters.store import MemcachedStore, MemoryStore, Store, StoreDown
 from authsvc.core import jwks
-from authsvc.core.jwt import Provider
 from authsvc.core.keylife import Attempt, State
+from authsvc.core.provider import Provider
 from authsvc.core.signature import ALGORITHMS
 from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.issuer import Issuer, SigningKey

@@ -52,6 +52,7 @@ NULL = """\
         add_header X-User-Email user-123@example.com;
         add_header X-User-Roles '["user"]';
         add_header X-User-Issuer demo;
+        add_header X-User-Tenant acme;
         add_header X-Org-ID org-7;
         add_header X-Subscription-Plan enterprise;
         location / { return 200 ""; }

@@ -5,15 +5,19 @@ from dataclasses import replace
 import pytest
 from test_paths import AMBIGUOUS
 
-from authsvc.core import ratelimit, rbac
-from authsvc.core.model import Quota, Reason, Request
+from authsvc.core import ratelimit, rbac, response
+from authsvc.core.claims import Condition, Demand
+from authsvc.core.model import Quota, Reason, Request, StepUp
+from authsvc.core.provider import RoleClaim
 from authsvc.core.ratelimit import Limits, Tier
-from authsvc.core.rbac import rule
+from authsvc.core.rbac import Asks, rule
+from authsvc.core.stepup import Strength
 from keys import key
 from worlds import (
     ISSUER,
     NOW,
     FakeCounters,
+    FakeIntrospects,
     FakeKeys,
     KeysByProvider,
     call,
@@ -124,7 +128,7 @@ def test_a_decision_knows_its_way():
 
 
 def test_a_missing_scope_is_said_with_what_would_do():
-    scoped = gate(providers=[provider(roles_claim=("scope",))], rules=RULES)
+    scoped = gate(providers=[provider(roles=(RoleClaim(("scope",)),))], rules=RULES)
     decision = decide(scoped, call(token(scope="openid"), target="/orders"))
     assert (decision.reason, decision.wanted) == (Reason.INSUFFICIENT_SCOPE, ("reader",))
 
@@ -248,7 +252,7 @@ def test_an_allowed_call_is_counted_once():
     counters = FakeCounters(LEFT)
     decision = decide(gate(limits=LIMITS, counters=counters), call(token()))
     assert (decision.reason, decision.quota) == (Reason.ALLOWED, LEFT)
-    assert counters.spent == [("free", "claim\0main\0u-1")]
+    assert counters.spent == [("free", "user\0main\0u-1")]
 
 
 def test_a_call_over_the_limit_is_refused_with_its_wait():
@@ -295,7 +299,7 @@ def test_where_the_counter_lets_a_call_through_uncounted_it_is_allowed():
 
 
 def test_an_identity_too_large_for_the_headers_is_refused():
-    decision, headers = gate().decide(call(token(roles=["x" * 100] * 40)), NOW)
+    decision, headers = gate().decide(call(token(roles=[f"{number:0100}" for number in range(40)])), NOW)
     assert (decision.reason, headers) == (Reason.IDENTITY_TOO_LARGE, [])
 
 
@@ -307,3 +311,378 @@ def test_no_name_that_json_can_hold_breaks_the_counting():
 
 def test_the_default_rule_is_never_public():
     assert not rbac.DEFAULT.public
+
+
+# Opaque tokens (RFC 7662) --------------------------------------------------------------------------------------------
+
+TENANT_ID = "72f988bf-86f1-41af-91ab-2d7cd011db47"
+OPAQUE = "ory_at_x7Yz-_.~+/=="
+TOLD = {"sub": "u-1", "aud": "orders-api", "exp": NOW + 60, "roles": ["reader"], "client_id": "web"}
+
+
+def told(**changes):
+    """What a provider says of a good token; a claim of `...` is left out."""
+    return {name: value for name, value in {"active": True, **TOLD, **changes}.items() if value is not ...}
+
+
+def introspecting(answer=None, down=False, rules=(), **changes):
+    introspects = FakeIntrospects(answer, down)
+    return gate(providers=[provider(opaque=True, **changes)], introspects=introspects, rules=rules), introspects
+
+
+def test_an_opaque_token_speaks_for_whom_its_provider_says():
+    deciding, introspects = introspecting(told(), rules=RULES)
+    decision, headers = deciding.decide(call(OPAQUE), NOW)
+    assert (decision.reason, decision.provider, decision.identity.client) == (Reason.ALLOWED, "main", "web")
+    assert dict(headers)["X-User-Id"] == "u-1"
+    assert introspects.asked == [("main", OPAQUE)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, Reason.ALLOWED, id="good"),
+        pytest.param({"exp": ...}, Reason.ALLOWED, id="without exp: it was asked just now"),
+        pytest.param({"exp": NOW - 59}, Reason.ALLOWED, id="expired within the skew"),
+        pytest.param({"exp": NOW - 61}, Reason.EXPIRED, id="expired"),
+        pytest.param({"exp": None}, Reason.INVALID_CLAIM, id="exp null"),
+        pytest.param({"exp": str(int(NOW + 60))}, Reason.INVALID_CLAIM, id="exp as a text"),
+        pytest.param({"exp": True}, Reason.INVALID_CLAIM, id="exp true"),
+        pytest.param({"exp": 10**4000}, Reason.INVALID_CLAIM, id="exp beyond all time"),
+        pytest.param({"nbf": NOW + 61}, Reason.NOT_YET_VALID, id="not valid yet"),
+        pytest.param({"iat": NOW + 61}, Reason.ISSUED_IN_FUTURE, id="issued in the future"),
+        pytest.param({"aud": ["x", "orders-api"]}, Reason.ALLOWED, id="several audiences"),
+        pytest.param({"aud": "other"}, Reason.WRONG_AUDIENCE, id="another audience"),
+        pytest.param({"aud": ...}, Reason.WRONG_AUDIENCE, id="no audience"),
+        pytest.param({"aud": None}, Reason.WRONG_AUDIENCE, id="audience null"),
+        pytest.param({"aud": {"orders-api": True}}, Reason.WRONG_AUDIENCE, id="audience as an object"),
+        pytest.param({"iss": ISSUER}, Reason.ALLOWED, id="its issuer"),
+        pytest.param({"iss": ISSUER + "/"}, Reason.UNKNOWN_ISSUER, id="another issuer"),
+        pytest.param({"iss": [ISSUER]}, Reason.UNKNOWN_ISSUER, id="issuer in a list"),
+        pytest.param({"iss": None}, Reason.UNKNOWN_ISSUER, id="issuer null"),
+        pytest.param({"iss": ""}, Reason.UNKNOWN_ISSUER, id="issuer empty"),
+        pytest.param({"cnf": {"jkt": "x"}}, Reason.BOUND_TOKEN, id="bound to a key"),
+        pytest.param({"cnf": {"jkt": "x"}, "token_type": "DPoP"}, Reason.BOUND_TOKEN, id="a DPoP token"),
+        pytest.param({"cnf": None}, Reason.BOUND_TOKEN, id="bound to null"),
+        pytest.param({"token_type": "bearer"}, Reason.ALLOWED, id="token_type bearer"),
+        pytest.param({"token_type": "Bearer", "token_use": "access_token"}, Reason.ALLOWED, id="as Hydra says it"),
+        pytest.param({"typ": "Bearer", "token_type": "Bearer"}, Reason.ALLOWED, id="as Keycloak says it"),
+        pytest.param({"token_type": "access_token"}, Reason.ALLOWED, id="as Glewlwyd says it"),
+        pytest.param({"token_type": None, "token_use": None}, Reason.ALLOWED, id="token_type and token_use null"),
+        pytest.param({"token_use": "refresh_token", "token_type": "Bearer"}, Reason.WRONG_TOKEN_TYPE, id="refresh 1"),
+        pytest.param({"token_type": "refresh_token"}, Reason.WRONG_TOKEN_TYPE, id="a refresh token at Glewlwyd"),
+        pytest.param({"token_type": ["Bearer"]}, Reason.WRONG_TOKEN_TYPE, id="token_type in a list"),
+        pytest.param({"token_type": "id_token"}, Reason.WRONG_TOKEN_TYPE, id="an ID token"),
+        pytest.param({"token_use": "id"}, Reason.WRONG_TOKEN_TYPE, id="an ID token by token_use"),
+        pytest.param({"typ": "ID"}, Reason.WRONG_TOKEN_TYPE, id="an ID token by typ"),
+        pytest.param({"typ": "Refresh"}, Reason.WRONG_TOKEN_TYPE, id="a refresh token by typ"),
+        pytest.param({"token_type": "DPoP"}, Reason.WRONG_TOKEN_TYPE, id="a DPoP token without cnf"),
+        pytest.param({"sub": ...}, Reason.ALLOWED, id="no sub, but a client"),
+        pytest.param({"sub": ..., "client_id": ...}, Reason.MISSING_CLAIM, id="neither sub nor client"),
+        pytest.param({"sub": None}, Reason.MISSING_CLAIM, id="sub null"),
+        pytest.param({"sub": ""}, Reason.MISSING_CLAIM, id="sub empty"),
+        pytest.param({"sub": ..., "client_id": ["web"]}, Reason.MISSING_CLAIM, id="no sub, and a client in a list"),
+        pytest.param({"sub": "u" * 513}, Reason.INVALID_CLAIM, id="sub too long"),
+        pytest.param({"roles": []}, Reason.ROLE_REQUIRED, id="no role"),
+        pytest.param({"roles": {"reader": False}}, Reason.ROLE_REQUIRED, id="a role that is false"),
+    ],
+)
+def test_what_a_provider_says_of_an_opaque_token_is_checked_like_a_jwt(changes, expected):
+    assert reason(OPAQUE, introspecting(told(**changes), rules=RULES)[0]) is expected
+
+
+def test_a_token_without_sub_speaks_for_its_client():
+    deciding, _ = introspecting(told(sub=...))
+    assert decide(deciding, call(OPAQUE)).identity.user_id == "client:web"  # no user is called so
+
+
+def test_a_token_that_is_not_active_is_refused():
+    decision = decide(introspecting(None)[0], call(OPAQUE))
+    assert (decision.reason, decision.provider, decision.identity) == (Reason.INACTIVE_TOKEN, "main", None)
+
+
+def test_where_the_provider_cannot_be_asked_nothing_is_allowed():
+    deciding, _ = introspecting(told(), down=True, rules=RULES)
+    decision = decide(deciding, call(OPAQUE))
+    assert (decision.reason, decision.retry_after_s, decision.allowed) == (Reason.INTROSPECTION_UNAVAILABLE, 5, False)
+    public = decide(deciding, call(OPAQUE, target="/public/x"))
+    assert (public.reason, public.ignored, public.identity) == (
+        Reason.PUBLIC,
+        Reason.INTROSPECTION_UNAVAILABLE,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("iss", "tid", "expected"),
+    [
+        (f"https://login.example.com/{TENANT_ID}", TENANT_ID, Reason.ALLOWED),
+        (f"https://login.example.com/{TENANT_ID}", TENANT_ID.replace("7", "8"), Reason.UNKNOWN_ISSUER),
+        (f"https://login.example.com/{TENANT_ID}", ..., Reason.UNKNOWN_ISSUER),
+        ("https://login.example.com/{tenantid}", TENANT_ID, Reason.UNKNOWN_ISSUER),
+    ],
+)
+def test_an_issuer_template_binds_introspected_claims_too(iss, tid, expected):
+    template = ("https://login.example.com/{tenantid}",)
+    deciding, _ = introspecting(told(iss=iss, tid=tid), issuer=template[0], issuer_templates=template)
+    assert reason(OPAQUE, deciding) is expected
+
+
+ONLY_WEB = Demand((Condition(("client_id",), "in", ("web",)),), Reason.IDENTITY_SOURCE_NOT_ALLOWED, "not web")
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer", "expected"),
+    [
+        ({"demands": (ONLY_WEB,)}, {}, Reason.ALLOWED),
+        ({"demands": (ONLY_WEB,)}, {"client_id": "cli"}, Reason.IDENTITY_SOURCE_NOT_ALLOWED),
+        ({"clients": frozenset({"web"})}, {"client_id": "cli"}, Reason.CLIENT_NOT_ALLOWED),
+        ({"tenant_claim": ("org",), "tenants": frozenset({"acme"})}, {"org": "evil"}, Reason.TENANT_NOT_ALLOWED),
+        ({"subject_types": frozenset({"user"})}, {}, Reason.SUBJECT_TYPE_NOT_ALLOWED),
+        ({"mfa": True}, {}, Reason.STEP_UP_REQUIRED),
+        ({"mfa": True}, {"amr": ["mfa"]}, Reason.ALLOWED),
+        ({"max_age_s": 60}, {"auth_time": NOW - 600}, Reason.STEP_UP_REQUIRED),
+    ],
+    ids=str,
+)
+def test_what_the_provider_entry_demands_holds_for_opaque_tokens_too(changes, answer, expected):
+    assert reason(OPAQUE, introspecting(told(**answer), **changes)[0]) is expected
+
+
+@pytest.mark.parametrize(
+    "bearer",
+    [
+        token(),
+        token(exp=NOW - 3600),
+        token(signer=key(number=1)),
+        token(iss="https://other.example.com"),
+        "a.b.c",
+        "..",
+        "a.b.c.d.e",
+        "....",
+        token() + "=",
+        "x" * 4097,
+        "a b",
+        "a,b",
+        "=",
+        "",
+        "é",
+        'a"b',
+        "a\n",
+        "a=b",
+    ],
+    ids=lambda bearer: repr(bearer[:9]) + str(len(bearer)),
+)
+def test_a_jwt_and_what_can_be_no_token_never_go_to_introspection(bearer):
+    """Else a token of one provider would be shown to another, and garbage would make the service ask."""
+    deciding, introspects = introspecting(told())
+    assert reason(bearer, deciding) is reason(bearer)
+    assert introspects.asked == []
+
+
+@pytest.mark.parametrize("bearer", [OPAQUE, "x", "a.b", "a.b.c.d", "x" * 4096, "A1._~+/-=="])
+def test_an_opaque_token_is_malformed_where_no_provider_introspects(bearer):
+    introspects = FakeIntrospects(told())
+    assert reason(bearer, gate(introspects=introspects)) is Reason.MALFORMED_TOKEN
+    assert introspects.asked == []
+    assert reason(bearer, introspecting(told())[0]) is Reason.ALLOWED
+
+
+def test_an_opaque_token_goes_to_the_provider_that_introspects_and_to_no_other():
+    other = provider(name="other", issuer="https://other.example.com", opaque=True, audiences=frozenset({"x"}))
+    third = provider(name="third", issuer="https://third.example.com", opaque=True)
+    introspects = FakeIntrospects(told())
+    deciding = gate(providers=[provider(), other, third], introspects=introspects)
+    assert reason(OPAQUE, deciding) is Reason.WRONG_AUDIENCE
+    assert introspects.asked == [("other", OPAQUE)]
+
+
+def test_an_introspected_token_of_a_sibling_provider_is_refused():
+    """The endpoint may know tokens of both; this entry's settings are for one."""
+    sibling = provider(name="sibling", issuer="https://sibling.example.com")
+    introspects = FakeIntrospects(told(iss=sibling.issuer))
+    deciding = gate(providers=[provider(opaque=True), sibling], introspects=introspects)
+    decision = decide(deciding, call(OPAQUE))
+    assert decision.reason is Reason.UNKNOWN_ISSUER
+    assert decision.detail == "main introspected a token of 'https://sibling.example.com'"
+
+
+# What providers and rules ask for ------------------------------------------------------------------------------------
+
+GOLD, FRESH = Strength(acr=("gold",)), Strength(max_age_s=300)
+STRONG_RULES = (
+    rule("/", None, []),
+    rule("/public/*", None, []),
+    rule("/gold/*", None, None, Asks(strength=GOLD)),
+    rule("/fresh/*", None, ["reader"], Asks(strength=FRESH)),
+    rule("/plain/*", None, None),
+    rule("/open-but-strange/*", None, [], Asks(providers=("other",), strength=GOLD)),
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "served", "claims", "expected"),
+    [
+        ("/gold/x", None, {"acr": "gold"}, Reason.ALLOWED),
+        ("/gold/x", None, {}, Reason.STEP_UP_REQUIRED),
+        ("/fresh/x", None, {"auth_time": NOW}, Reason.ALLOWED),
+        ("/fresh/x", None, {"auth_time": NOW - 900}, Reason.STEP_UP_REQUIRED),
+        ("/fresh/x", None, {"roles": []}, Reason.ROLE_REQUIRED),
+        ("/plain/x", None, {}, Reason.ALLOWED),
+        ("/gold/x", "/fresh/x", {"acr": "gold", "auth_time": NOW}, Reason.ALLOWED),
+        ("/gold/x", "/fresh/x", {"acr": "gold"}, Reason.STEP_UP_REQUIRED),
+        ("/gold/x", "/fresh/x", {"auth_time": NOW}, Reason.STEP_UP_REQUIRED),
+        ("/plain/x", "/gold/x", {}, Reason.STEP_UP_REQUIRED),
+        ("/gold/x", "/plain/x", {}, Reason.STEP_UP_REQUIRED),
+        ("/public/x", "/gold/x", {}, Reason.STEP_UP_REQUIRED),
+        ("/gold/x", "/public/x", {}, Reason.STEP_UP_REQUIRED),
+        ("/public/x", "/gold/x", {"acr": "gold"}, Reason.ALLOWED),
+        ("/public/x", None, {}, Reason.PUBLIC),
+        ("/open-but-strange/x", None, {}, Reason.PUBLIC),
+        ("/open-but-strange/x", "/gold/x", {"acr": "gold"}, Reason.PROVIDER_NOT_ALLOWED),
+    ],
+)
+def test_a_sign_in_must_be_strong_enough_for_the_path_asked_for_and_the_one_served(target, served, claims, expected):
+    request = call(token(**claims), target=target, served=served)
+    assert decide(gate(rules=STRONG_RULES), request).reason is expected
+
+
+def test_a_step_up_is_told_with_the_rule_that_asks_for_it():
+    request = call(token(acr="bronze"), target="/plain/x", served="/gold/x")
+    decision, headers = gate(rules=STRONG_RULES).decide(request, NOW)
+    assert (decision.rule, decision.path, headers) == ("/gold/*", "/plain/x -> /gold/x", [])
+    assert (decision.step_up, decision.identity.user_id) == (StepUp(("gold",)), "u-1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacking", "enough"),
+    [
+        ({"acr": ("gold",)}, {"acr": "bronze"}, {"acr": "gold"}),
+        ({"mfa": True}, {"amr": ["pwd"]}, {"amr": ["pwd", "mfa"]}),
+        ({"max_age_s": 300}, {"auth_time": NOW - 900}, {"auth_time": NOW - 30}),
+        ({"max_age_s": 0}, {"auth_time": 10**4000}, {"auth_time": NOW}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("target", ["/plain/x", "/elsewhere", "/fresh/x", "/public/x", "/"])
+def test_what_a_provider_asks_for_holds_on_every_path_but_public_ones(changes, lacking, enough, target):
+    deciding = gate(providers=[provider(**changes)], rules=STRONG_RULES)
+    fresh = {"auth_time": NOW, **lacking}
+    weak, strong = (
+        decide(deciding, call(token(**told), target=target)) for told in (fresh, {"auth_time": NOW, **enough})
+    )
+    if target in ("/public/x", "/"):
+        assert (weak.reason, weak.ignored, weak.identity) == (Reason.PUBLIC, Reason.STEP_UP_REQUIRED, None)
+        assert (strong.reason, strong.ignored, strong.identity.user_id) == (Reason.PUBLIC, None, "u-1")
+    else:
+        assert (weak.reason, weak.identity) == (Reason.STEP_UP_REQUIRED, None)
+        assert strong.reason is Reason.ALLOWED
+
+
+def test_what_one_provider_asks_for_is_not_asked_of_another():
+    other = provider(name="other", issuer="https://other.example.com", mfa=True)
+    keys = KeysByProvider({"main": key_set(key()), "other": key_set(key())})
+    both = gate(keys, providers=[provider(), other])
+    assert reason(token(), both) is Reason.ALLOWED
+    assert reason(token(iss=other.issuer), both) is Reason.STEP_UP_REQUIRED
+    assert reason(token(iss=other.issuer, amr=["mfa"]), both) is Reason.ALLOWED
+
+
+@pytest.mark.parametrize(("xms_cc", "expected"), [(["CP1"], 401), (..., 403)])
+def test_a_claims_challenge_goes_to_a_client_that_can_take_it(xms_cc, expected):
+    entra = provider(authorization_uri="https://login.example.com/authorize", own_client_id="app-1")
+    deciding = gate(providers=[entra], rules=[rule("/*", None, None, Asks(strength=Strength(acr=("c1",))))])
+    decision, headers = deciding.decide(call(token(acrs=["c2"], xms_cc=xms_cc)), NOW)
+    status, sent = response.render(decision, headers)
+    assert status == expected
+    assert ("insufficient_claims" in dict(sent).get("WWW-Authenticate", "")) is (expected == 401)
+
+
+def test_the_next_step_of_a_demand_reaches_the_operator_and_not_the_caller():
+    demand = Demand((Condition(("scp",)),), Reason.WRONG_TOKEN_TYPE, "it has no scp", "ask for secret-scope")
+    decision, headers = gate(providers=[provider(demands=(demand,))]).decide(call(token()), NOW)
+    assert (decision.reason, decision.next_step) == (Reason.WRONG_TOKEN_TYPE, "ask for secret-scope")
+    assert "secret-scope" not in str(response.render(decision, headers))
+
+
+@pytest.mark.parametrize(
+    ("asks", "wanted"),
+    [
+        (Asks(), ("admin",)),
+        (Asks(all_scopes=("a", "b")), ("a", "b")),
+        (Asks(any_scope=("x", "y")), ("x",)),
+        (Asks(all_scopes=("a",), any_scope=("x", "y")), ("a", "x")),
+    ],
+)
+def test_a_decision_knows_what_to_ask_the_issuer_for(asks, wanted):
+    deciding = gate(rules=[rule("/*", None, ["admin"], asks)])
+    assert decide(deciding, call(token(roles=["admin"]))).wanted == wanted
+
+
+def test_a_missing_scope_is_named_to_the_caller():
+    deciding = gate(rules=[rule("/*", None, None, Asks(all_scopes=("orders:read",), any_scope=("a", "b")))])
+    decision, headers = deciding.decide(call(token(scope="b")), NOW)
+    assert decision.reason is Reason.INSUFFICIENT_SCOPE
+    assert dict(response.render(decision, headers)[1])["WWW-Authenticate"].endswith('scope="orders:read a"')
+
+
+HOSTILE = [None, True, False, 0, 1, -1, 10**4299, 1e308, "", "x", "\ud800", [], [[]], [None], ["x"], {}, {"x": {}}]
+HOSTILE += [{"x": False}, {"admin": False}, {"": True}, [{"admin": True}], {"a": {"a": {"a": ["x"]}}}]
+ALL_CLAIMS = ["sub", "aud", "tid", "azp", "scope", "scp", "acr", "acrs", "amr", "auth_time", "xms_cc", "roles", "org"]
+ALL_CLAIMS += ["email", "idp", "typ", "token_use", "nonce", "oid", "hasgroups", "_claim_names", "exp", "nbf", "iat"]
+
+# A provider that looks at every claim there is, a rule that does, and a token that is good enough for both.
+STRICTEST = {
+    "issuer_templates": ("https://login.example.com/{tenantid}",),
+    "key_issuer": "https://login.example.com/{tenantid}",
+    "demands": (
+        Demand((Condition(("scp",)),), Reason.WRONG_TOKEN_TYPE, "no scp"),
+        Demand((Condition(("idp",), "same", ("iss",)),), Reason.GUEST_NOT_ALLOWED, "a guest"),
+        Demand((Condition(("idp",), "not_in", ("live",)),), Reason.GUEST_NOT_ALLOWED, "a guest"),
+    ),
+    "clients": frozenset({"web"}),
+    "tenant_claim": ("tid",),
+    "tenants": frozenset({TENANT_ID}),
+    "app_if": (Condition(("idtyp",), "in", ("app",)),),
+    "subject_types": frozenset({"user"}),
+    "acr": ("gold",),
+    "mfa": True,
+    "max_age_s": 300,
+    "key_claims": (("tid",), ("oid",)),
+    "overage_if": (Condition(("_claim_names", "groups")), Condition(("hasgroups",), "in", ("true",))),
+    "authorization_uri": "https://login.example.com/authorize",
+}
+EVERYTHING = Asks(
+    any_scope=("a", "b"),
+    all_scopes=("a",),
+    providers=("main",),
+    tenants=(TENANT_ID,),
+    clients=("web",),
+    require=(Condition(("org", "name"), "in", ("acme",)),),
+    strength=Strength(("gold",), True, 60),
+)
+BEST = {
+    "iss": f"https://login.example.com/{TENANT_ID}", "sub": "u-1", "aud": "orders-api", "exp": NOW + 60,
+    "tid": TENANT_ID, "azp": "web", "scp": "a", "acr": "gold", "amr": ["mfa"], "auth_time": NOW, "oid": "o-1",
+    "roles": ["reader"], "org": {"name": "acme"},
+}  # fmt: skip
+NEEDED = {"iss", "aud", "exp", "tid", "azp", "scp", "acr", "amr", "auth_time", "roles", "org"}
+
+
+@pytest.mark.parametrize("claim", [*ALL_CLAIMS, "iss"])
+@pytest.mark.parametrize("opaque", [False, True], ids=["in a JWT", "introspected"])
+def test_no_value_of_any_claim_gets_past_a_provider_that_asks_for_everything(claim, opaque):
+    """The good token is allowed; with a claim replaced by these values, it is decided, and no more than before."""
+    deciding, introspects = introspecting(rules=[rule("/*", None, ["reader"], EVERYTHING)], **STRICTEST)
+    for value in (..., *HOSTILE):
+        introspects.answer = {name: one for name, one in {**BEST, claim: value}.items() if one is not ...}
+        bearer = OPAQUE if opaque else token(**{**BEST, claim: value})
+        decision = decide(deciding, call(bearer))
+        left_out = opaque and claim in ("iss", "exp") and value is ...  # who introspects need not say these
+        assert not decision.allowed or claim not in NEEDED or left_out
+        assert not decision.allowed or decision.identity.user_id in ("u-1", "x", "\ud800")
+
+
+def test_the_best_token_passes_the_strictest_provider():
+    deciding, _ = introspecting(BEST, rules=[rule("/*", None, ["reader"], EVERYTHING)], **STRICTEST)
+    assert reason(OPAQUE, deciding) is reason(token(**BEST), deciding) is Reason.ALLOWED

@@ -79,3 +79,47 @@ def test_an_admitted_key_knows_when_and_where_it_was_listed():
 def test_at_most_four_keys_of_one_kid_are_tried():
     same = jwks.admit({"keys": [jwk(key("ES256", "same", n)) for n in range(6)]}, {"ES256"}, NOW)
     assert len(same.candidates("same", "ES256")) == 4
+
+
+ANOTHER, ALL = "https://id.example.com/t2/v2.0", "https://id.example.com/{tenantid}/v2.0"
+
+
+@pytest.mark.parametrize(
+    ("named", "asked", "fits"),
+    [
+        (..., None, True),
+        (..., frozenset({ALL}), True),
+        (None, frozenset({ALL}), True),
+        (ALL, frozenset({ALL}), True),
+        (ANOTHER, frozenset({ALL, ANOTHER}), True),
+        (ANOTHER, frozenset({ALL}), False),
+        (ANOTHER.upper(), frozenset({ANOTHER}), False),
+        (ANOTHER + "/", frozenset({ANOTHER}), False),
+        ("", frozenset({ALL}), False),
+        (ANOTHER, frozenset(), False),
+        (ANOTHER, None, True),
+    ],
+)
+def test_a_key_that_names_an_issuer_fits_only_where_that_one_is_asked_for(named, asked, fits):
+    keys = key_set(jwk(key(), issuer=named))
+    assert bool(keys.candidates("k1", "RS256", asked)) is fits
+    assert bool(keys.candidates(None, "RS256", asked)) is fits
+
+
+@pytest.mark.parametrize("issuer", [7, True, [ALL], {ALL: True}])
+def test_a_key_whose_issuer_is_no_text_is_not_admitted(issuer):
+    keys = key_set(jwk(key(), issuer=issuer), key(kid="k2", number=1))
+    assert [one.kid for one in keys.keys] == ["k2"]
+    assert keys.dropped == (Dropped("k1", "a member is not a string"),)
+
+
+def test_keys_of_other_issuers_take_no_place_among_the_four_that_are_tried():
+    others = [jwk(key("ES256", "same", n), issuer=ANOTHER) for n in range(5)]
+    keys = jwks.admit({"keys": [*others, jwk(key("ES256", "same", 5), issuer=ALL)]}, {"ES256"}, NOW)
+    assert len(keys.candidates("same", "ES256", frozenset({ALL}))) == 1
+
+
+def test_without_a_kid_the_one_key_of_the_asked_issuer_is_found_among_others():
+    keys = key_set(jwk(key(), issuer=ANOTHER), jwk(key(kid="k2", number=1), issuer=ALL))
+    assert len(keys.candidates(None, "RS256", frozenset({ALL}))) == 1
+    assert keys.candidates(None, "RS256", frozenset({ALL, ANOTHER})) == []

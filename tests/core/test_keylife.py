@@ -104,6 +104,13 @@ def test_a_key_knows_when_it_was_first_and_last_listed():
         assert lived(known(*order)) == {"a": (0, 60), "b": (0, 120)}
 
 
+def test_when_a_key_was_first_listed_is_forgotten_by_who_knew_it_as_gone():
+    """The one thing that depends on the order. It is only shown, and who heard of both tells the others."""
+    first, gone, again = listing("a", 0), listing("b", 5000), listing("a", 4000)
+    assert lived(joined(first, gone, again)) == {"a": (4000, 4000), "b": (5000, 5000)}
+    assert lived(joined(first, again, gone)) == {"a": (0, 4000), "b": (5000, 5000)}
+
+
 def test_what_the_newest_download_dropped_is_what_is_dropped():
     older, newer = listing("a", 0, SYMMETRIC), listing("a", 60, ENCRYPTING)
     for state in (joined(older, newer), joined(newer, older)):
@@ -233,6 +240,29 @@ LATER = {
 @pytest.mark.parametrize(("one", "other", "ahead"), **table(LATER))
 def test_who_knows_something_later_is_ahead(one, other, ahead):
     assert keylife.ahead(one(), other()) is ahead
+
+
+ADDS = {
+    "nothing adds nothing to nothing": (State, State, False),
+    "anything adds to nothing": (lambda: listing("a", 0), State, True),
+    "nothing adds nothing to anything": (State, lambda: listing("a", 0), False),
+    "a state adds nothing to itself": (lambda: listing("a", 0), lambda: listing("a", 0), False),
+    "a failure later adds": (lambda: failure(60), lambda: listing("a", 0), True),
+    "a failure before adds nothing": (lambda: failure(-60), lambda: listing("a", 0), False),
+    "a download later adds, though of fewer keys": (lambda: listing("a", 60), lambda: listing("ab", 0), True),
+    "a download before adds the key that only it lists": (lambda: listing("ab", 0), lambda: listing("a", 60), True),
+    "a download before adds nothing where its keys are known": (
+        lambda: listing("a", 0),
+        lambda: listing("ab", 60),
+        False,
+    ),
+    "an empty state adds nothing to a failure": (State, lambda: failure(0), False),
+}
+
+
+@pytest.mark.parametrize(("one", "other", "adds"), **table(ADDS))
+def test_who_knows_something_later_or_another_key_adds_to_what_is_known(one, other, adds):
+    assert keylife.adds(one(), other()) is adds
 
 
 # What may verify now -------------------------------------------------------------------------------------------------
@@ -415,6 +445,11 @@ NEWS = {
     "a key came": (known(("a", 0)), listing("ab", 60), ["key 'b' is new"]),
     "a key went": (known(("ab", 0)), listing("b", 60), ["key 'a' is listed no more"]),
     "one came and one went": (known(("a", 0)), listing("b", 60), ["key 'b' is new", "key 'a' is listed no more"]),
+    "a key went and stays for a while": (
+        known(("ab", 0)),
+        known(("ab", 0), ("b", 60)),
+        ["key 'a' is listed no more"],
+    ),
     "it went long ago": (known(("ab", 0), ("b", 30)), listing("b", 60), []),
     "it went and came again": (known(("ab", 0), ("b", 30)), listing("ab", 60), ["key 'a' is new"]),
     "an unsafe key came": (known(("a", 0)), listing("a", 60, SYMMETRIC), [UNSAFE]),

@@ -1,10 +1,14 @@
 """Rules: which one governs, who is admitted, what is never reached."""
 
+from dataclasses import replace
+
 import pytest
 
 from authsvc.core import rbac
+from authsvc.core.claims import Condition
 from authsvc.core.model import Identity, Reason, Refused
-from authsvc.core.rbac import Policy, rule
+from authsvc.core.rbac import Asks, Policy, rule
+from authsvc.core.stepup import Strength
 
 
 def governing(rules, method, path, deny_by_default=False):
@@ -169,3 +173,172 @@ def test_a_rule_that_never_matches_is_found(earlier, later, covering):
     rules = [rule(path, methods, ["r"]) for path, methods in earlier]
     found = rbac.covered_by(rule(*later, ["r"]), rules)
     assert found == (None if covering is None else rules[covering])
+
+
+# What a rule asks for beside roles -----------------------------------------------------------------------------------
+
+
+def caller(**changes):
+    """One who meets all of ASKS, but for these changes."""
+    good = {
+        "provider": "main", "tenants": ("acme",), "client": "web", "roles": ("admin",), "scopes": ("a", "b", "x"),
+        "claims": {"dept": "it", "plan": "gold"},
+    }  # fmt: skip
+    return Identity(**{"user_id": "u-1", "email": "", **good, **changes})
+
+
+ASKS = Asks(
+    any_scope=("x", "y"),
+    all_scopes=("a", "b"),
+    providers=("main", "other"),
+    tenants=("acme", "umbrella"),
+    clients=("web", "app"),
+    require=(Condition(("dept",), "in", ("it", "hr")), Condition(("plan",))),
+)
+
+
+def refusal_of(asks, who, roles=("admin",)):
+    with pytest.raises(Refused) as refused:
+        rbac.admit(rule("/a", None, roles, asks), who)
+    return refused.value.reason, refused.value.detail
+
+
+def test_who_meets_all_that_a_rule_asks_for_is_admitted():
+    rbac.admit(rule("/a", None, ["admin"], ASKS), caller())
+
+
+def test_a_rule_that_asks_for_nothing_admits_anyone():
+    nobody = caller(tenants=(), client="", roles=(), scopes=(), claims={})
+    rbac.admit(rule("/a", None, None), nobody)
+    rbac.admit(rule("/a", None, [], Asks()), nobody)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "detail"),
+    [
+        (
+            {"provider": "evil"},
+            Reason.PROVIDER_NOT_ALLOWED,
+            "the rule asks for the provider main or other; the caller's is evil",
+        ),
+        ({"provider": "Main"}, Reason.PROVIDER_NOT_ALLOWED, None),
+        (
+            {"tenants": ("evil", "corp")},
+            Reason.TENANT_NOT_ALLOWED,
+            "the rule asks for the tenant acme or umbrella; the caller's is evil, corp",
+        ),
+        (
+            {"tenants": ()},
+            Reason.TENANT_NOT_ALLOWED,
+            "the rule asks for the tenant acme or umbrella; the caller's is none",
+        ),
+        ({"tenants": ("acme,umbrella",)}, Reason.TENANT_NOT_ALLOWED, None),
+        (
+            {"client": "evil"},
+            Reason.CLIENT_NOT_ALLOWED,
+            "the rule asks for the client web or app; the caller's is evil",
+        ),
+        ({"client": ""}, Reason.CLIENT_NOT_ALLOWED, "the rule asks for the client web or app; the caller's is none"),
+        ({"roles": ("user",)}, Reason.ROLE_REQUIRED, "the rule asks for admin; the caller has user"),
+        ({"roles": ()}, Reason.ROLE_REQUIRED, "the rule asks for admin; the caller has no role"),
+        (
+            {"scopes": ("a", "y")},
+            Reason.INSUFFICIENT_SCOPE,
+            "the rule asks for the scope b; the token has a, y",
+        ),
+        (
+            {"scopes": ("a", "b")},
+            Reason.INSUFFICIENT_SCOPE,
+            "the rule asks for the scope x or y; the token has a, b",
+        ),
+        (
+            {"scopes": ()},
+            Reason.INSUFFICIENT_SCOPE,
+            "the rule asks for the scope a and b and x or y; the token has no scope",
+        ),
+        ({"scopes": ("a b x",)}, Reason.INSUFFICIENT_SCOPE, None),
+        ({"claims": {"plan": "gold"}}, Reason.CLAIM_REQUIRED, "the rule asks that dept is it or hr"),
+        ({"claims": {"dept": "it"}}, Reason.CLAIM_REQUIRED, "the rule asks that plan is there"),
+        ({"claims": {"dept": ["it"], "plan": 1}}, Reason.CLAIM_REQUIRED, "the rule asks that dept is it or hr"),
+        ({"claims": {"dept": "it", "plan": None}}, Reason.CLAIM_REQUIRED, "the rule asks that plan is there"),
+    ],
+    ids=str,
+)
+def test_each_thing_that_a_rule_asks_for_is_needed(changes, reason, detail):
+    found = refusal_of(ASKS, caller(**changes))
+    assert found == (reason, found[1] if detail is None else detail)
+
+
+@pytest.mark.parametrize(
+    ("asks", "scopes", "admitted"),
+    [
+        (Asks(any_scope=("a", "b")), ("b", "c"), True),
+        (Asks(any_scope=("a", "b")), ("c",), False),
+        (Asks(any_scope=("a",)), ("A",), False),
+        (Asks(any_scope=("a",)), ("a:b", "ab"), False),
+        (Asks(all_scopes=("a", "b")), ("b", "a"), True),
+        (Asks(all_scopes=("a", "b")), ("b", "c"), False),
+        (Asks(all_scopes=("a",), any_scope=("b", "c")), ("a", "c"), True),
+        (Asks(all_scopes=("a",), any_scope=("b", "c")), ("b", "c"), False),
+        (Asks(all_scopes=("a",), any_scope=("b", "c")), ("a",), False),
+    ],
+    ids=str,
+)
+def test_of_some_scopes_one_is_enough_and_of_others_all_are_needed(asks, scopes, admitted):
+    who = caller(scopes=scopes)
+    if admitted:
+        rbac.admit(rule("/a", None, None, asks), who)
+    else:
+        assert refusal_of(asks, who, None)[0] is Reason.INSUFFICIENT_SCOPE
+
+
+def test_roles_are_no_scopes_and_scopes_no_roles():
+    assert refusal_of(Asks(any_scope=("admin",)), caller(scopes=()), None)[0] is Reason.INSUFFICIENT_SCOPE
+    assert refusal_of(Asks(), caller(roles=(), scopes=("admin",)))[0] is Reason.ROLE_REQUIRED
+
+
+def test_what_lacks_is_told_in_one_order():
+    """From what says most about the caller to what he may get by asking for another token."""
+    who = caller(provider="evil", tenants=(), client="", roles=(), scopes=(), claims={})
+    found = []
+    for mended in ("provider", "tenants", "client", "roles", "scopes"):
+        found.append(refusal_of(ASKS, who)[0])
+        who = replace(who, **{mended: getattr(caller(), mended)})
+    assert found == [
+        Reason.PROVIDER_NOT_ALLOWED,
+        Reason.TENANT_NOT_ALLOWED,
+        Reason.CLIENT_NOT_ALLOWED,
+        Reason.ROLE_REQUIRED,
+        Reason.INSUFFICIENT_SCOPE,
+    ]
+    assert refusal_of(ASKS, who)[0] is Reason.CLAIM_REQUIRED
+
+
+@pytest.mark.parametrize("scoped", [True, False])
+def test_where_groups_are_missing_from_the_token_a_lack_of_roles_is_told_as_that(scoped):
+    who = caller(roles=("user",), roles_incomplete=True, scoped=scoped)
+    assert refusal_of(Asks(), who) == (
+        Reason.GROUPS_OVERAGE,
+        "the rule asks for admin; the token could not hold all groups",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"provider": "evil"}, Reason.PROVIDER_NOT_ALLOWED),
+        ({"scopes": ()}, Reason.INSUFFICIENT_SCOPE),
+        ({"claims": {}}, Reason.CLAIM_REQUIRED),
+    ],
+)
+def test_missing_groups_are_no_excuse_for_anything_else(changes, reason):
+    assert refusal_of(ASKS, caller(roles_incomplete=True, **changes))[0] is reason
+
+
+def test_who_has_the_role_is_admitted_though_groups_are_missing():
+    rbac.admit(rule("/a", None, ["admin"]), caller(roles_incomplete=True))
+    rbac.admit(rule("/a", None, None), caller(roles=(), roles_incomplete=True))
+
+
+def test_how_strongly_the_caller_signed_in_is_not_the_matter_of_admit():
+    rbac.admit(rule("/a", None, None, Asks(strength=Strength(("gold",), True, 0))), caller())

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from authsvc.core import response
-from authsvc.core.model import Decision, Identity, Quota, Reason, Refused
+from authsvc.core import response, stepup
+from authsvc.core.model import Decision, Identity, Quota, Reason, Refused, StepUp
 
 YES = [Reason.ALLOWED, Reason.PUBLIC]
 NO = [reason for reason in Reason if reason not in YES]
@@ -103,6 +103,7 @@ def test_the_identity_is_told():
         "X-User-Email": "a@example.com",
         "X-User-Roles": '["a", "b,c"]',
         "X-User-Issuer": "main",
+        "X-User-Tenant": "",
         "X-User-Plan": "gold",
     }
 
@@ -110,7 +111,7 @@ def test_the_identity_is_told():
 def test_no_claim_can_take_the_place_of_the_users_name():
     headers = response.identity_headers(person({"x": "admin"}), {"X-User-Id": ("x",), "X-User-Roles": ("x",)})
     assert dict(headers)["X-User-Id"] == "u-1"
-    assert len(headers) == len(dict(headers)) == 4
+    assert len(headers) == len(dict(headers)) == 5
 
 
 @pytest.mark.parametrize("claims", [{"x": "a" * 3000}, {"x": ["role"] * 500}, {"x": "名" * 400}])
@@ -159,3 +160,120 @@ def test_headers_of_exactly_the_budget_pass():
 )
 def test_a_value_is_plain_ascii_in_a_header(value, text):
     assert response.encode(value) == text
+
+
+# Tenants -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tenants", "text"),
+    [
+        ((), ""),
+        (("acme",), "acme"),
+        (("acme", "umbrella"), '["acme", "umbrella"]'),
+        (('["acme", "umbrella"]',), '["[\\"acme\\", \\"umbrella\\"]"]'),
+        (("[acme",), '["[acme"]'),
+        (("a\r\nX-User-Roles: admin",), "a%0D%0AX-User-Roles: admin"),
+        (("a\r\nb", "c"), '["a\\r\\nb", "c"]'),
+    ],
+    ids=["none", "one", "several", "one that looks like several", "one that begins so", "a new line", "one of several"],
+)
+def test_the_tenant_is_told_and_one_never_looks_like_several(tenants, text):
+    assert dict(response.identity_headers(person(tenants=tenants), {}))["X-User-Tenant"] == text
+
+
+def test_no_claim_can_take_the_place_of_the_tenant():
+    headers = response.identity_headers(person({"x": "evil"}, tenants=("acme",)), {"X-User-Tenant": ("x",)})
+    assert dict(headers)["X-User-Tenant"] == "acme"
+
+
+# Challenges ----------------------------------------------------------------------------------------------------------
+
+STEP_UP_TITLE = "A stronger or fresher authentication is needed"
+FOR_STEP_UP = f'Bearer realm="api", error="insufficient_user_authentication", error_description="{STEP_UP_TITLE}"'
+
+
+def challenged(reason, step_up, **more):
+    return rendered(reason, step_up=step_up, **more)[1]["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("step_up", "more"),
+    [
+        (None, ""),
+        (StepUp(), ""),
+        (StepUp(("gold",)), ', acr_values="gold"'),
+        (StepUp(("gold", "silver")), ', acr_values="gold silver"'),
+        (StepUp(("urn:okta:loa:2fa:any",), 0), ', acr_values="urn:okta:loa:2fa:any", max_age="0"'),
+        (StepUp((), 300), ', max_age="300"'),
+    ],
+    ids=str,
+)
+def test_a_step_up_challenge_says_what_rfc_9470_asks_for(step_up, more):
+    assert challenged(Reason.STEP_UP_REQUIRED, step_up) == FOR_STEP_UP + more
+
+
+HOSTILE = [
+    'a"b',
+    'gold", error="x',
+    "a\\",
+    "a\r\nX-User-Roles: admin",
+    "a\nb",
+    "a\0b",
+    "a b",
+    "",
+    " ",
+    "é",
+    "名",
+    "\ud800",
+    "a\x7f",
+    "a\t",
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=ascii)
+def test_a_context_that_cannot_stand_in_a_challenge_is_left_out(value):
+    assert challenged(Reason.STEP_UP_REQUIRED, StepUp((value,))) == FOR_STEP_UP
+    assert challenged(Reason.STEP_UP_REQUIRED, StepUp(("gold", value, "x"))) == f'{FOR_STEP_UP}, acr_values="gold x"'
+
+
+@pytest.mark.parametrize("value", ["c1", *HOSTILE], ids=ascii)
+def test_a_claims_challenge_is_what_microsofts_libraries_read(value):
+    request = stepup.claims_request(value)
+    asked = StepUp((value,), None, request, "https://login.example.com/common/oauth2/authorize", "app-1")
+    assert challenged(Reason.CLAIMS_CHALLENGE, asked) == (
+        'Bearer realm="", authorization_uri="https://login.example.com/common/oauth2/authorize", client_id="app-1", '
+        f'error="insufficient_claims", claims="{request}"'
+    )
+
+
+@pytest.mark.parametrize("reason", [Reason.STEP_UP_REQUIRED, Reason.CLAIMS_CHALLENGE])
+def test_a_challenge_reaches_the_client_as_401(reason):
+    assert rendered(reason, step_up=StepUp(("gold",), 60))[0] == 401
+
+
+def test_a_client_that_cannot_take_a_claims_challenge_gets_403_without_one():
+    status, headers = rendered(Reason.AUTH_CONTEXT_REQUIRED)
+    assert (status, headers["X-Auth-Status"]) == (403, "403")
+    assert "WWW-Authenticate" not in headers
+
+
+def test_roles_and_scopes_of_the_rule_are_not_told_in_a_step_up_challenge():
+    assert challenged(Reason.STEP_UP_REQUIRED, StepUp(), wanted=("admin",)) == FOR_STEP_UP
+
+
+@pytest.mark.parametrize("reason", NO)
+def test_a_challenge_of_any_refusal_is_one_line_of_plain_ascii(reason):
+    for step_up in (None, StepUp(tuple(HOSTILE), 5), StepUp((), None, "eyJ9", "https://login.example.com", "app-1")):
+        for _, value in response.render(Decision(reason, step_up=step_up, wanted=tuple(HOSTILE)), [])[1]:
+            assert value.isascii()
+            assert value.isprintable()
+
+
+@pytest.mark.parametrize("reason", YES)
+def test_a_yes_has_no_challenge_whatever_was_asked_for(reason):
+    assert "WWW-Authenticate" not in rendered(reason, step_up=StepUp(("gold",)))[1]
+
+
+def test_each_reason_has_a_title_of_its_own():
+    assert len({response.face(reason).title for reason in Reason}) == len(Reason)

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -18,10 +17,9 @@ from urllib.parse import urlencode
 import pytest
 
 from authsvc.demo.processes import free_port
-from real_issuers import FORM, RealIssuer
+from real_issuers import API, FORM, OTHER, PASSWORD, ROBOTS, InFolder
 
 HERE = Path(__file__).parent / "keycloak"
-PASSWORD = "a-password-for-tests-only"
 KEYS = "org.keycloak.keys.KeyProvider"
 COMPONENTS = "/admin/realms/acme/components"
 
@@ -41,35 +39,42 @@ needs_keycloak = pytest.mark.skipif(
 )
 
 
-class Keycloak(RealIssuer):
+class Keycloak(InFolder):
     start_deadline_s = 120.0  # 12 s on two idle cores, but the cores of a test run are not idle
     stop_deadline_s = 30.0  # kc.sh must not be killed: it would leave its java behind
     roles_claim = "[realm_access, roles]"
     token_url = "/realms/acme/protocol/openid-connect/token"
 
     def __init__(self) -> None:
-        port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="authsvc-keycloak-"))
+        port, folder = free_port(), self.new_folder("keycloak")
         environment = {
             "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
             "KC_BOOTSTRAP_ADMIN_PASSWORD": PASSWORD,
             "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1",  # it lives too short for the optimising compiler
         }
-        super().__init__(_command(self.folder, port), port, self.folder / "log", environment)
+        super().__init__(_command(folder, port), folder, port, environment)
         self.url = f"http://127.0.0.1:{port}/realms/acme"
+
+    @property
+    def entry(self) -> list[str]:
+        """By its type, and nothing beside it."""
+        return ["type: keycloak", f"base_url: http://127.0.0.1:{self.port}", "realm: acme"]
 
     def start(self) -> None:
         _lay_out(self.folder)
         super().start()
 
-    def stop(self) -> None:
-        super().stop()
-        if self.folder.exists():
-            self._last_words = super().last_words()
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def token(self, audience: str = API, role: str | None = "admin") -> str:
+        """Keycloak knows no resource parameter: the audience is a matter of the client."""
+        return self.machine_token({API: ROBOTS[role], OTHER: "stranger"}[audience])
 
-    def last_words(self) -> str:
-        return super().last_words() if self.folder.exists() else self._last_words
+    def short_token(self) -> str:
+        return self.machine_token("hasty")
+
+    def id_token(self, client: str = "robot") -> str:
+        form = {"grant_type": "password", "username": "max", "password": PASSWORD, "scope": "openid"}
+        token: str = self.post(self.token_url, client, **form)["id_token"]
+        return token
 
     def rotate(self) -> None:
         priority = 1 + max(map(_priority, self._signing_keys()))

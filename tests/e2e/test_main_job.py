@@ -17,7 +17,15 @@ from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.stack import CONFIG, Stack, stack
 from waiting import within
 
-IDENTITY = {"x-user-id", "x-user-email", "x-user-roles", "x-user-issuer", "x-org-id", "x-subscription-plan"}
+IDENTITY = {
+    "x-user-id",
+    "x-user-email",
+    "x-user-roles",
+    "x-user-issuer",
+    "x-user-tenant",
+    "x-org-id",
+    "x-subscription-plan",
+}
 # A trial tier large enough that a burst is more than a handful of calls.
 TIGHT = CONFIG.replace("trial: {limit: 3/hour", "trial: {limit: 20/hour")
 

@@ -29,6 +29,7 @@ IDENTITY: Headers = (
     ("X-User-Email", "alice@example.com"),
     ("X-User-Roles", '["reader","writer"]'),
     ("X-User-Issuer", "https://issuer.example"),
+    ("X-User-Tenant", "acme"),
     ("X-Org-ID", "org-7"),
     ("X-Subscription-Plan", "gold"),
 )

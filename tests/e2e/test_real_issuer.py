@@ -1,4 +1,4 @@
-"""Tokens of issuers that others wrote (npm oidc-provider, Keycloak), whose keys rotate while calls run."""
+"""Tokens of an issuer that others wrote (npm oidc-provider), of each algorithm, and while its keys rotate."""
 
 from __future__ import annotations
 
@@ -12,30 +12,26 @@ from functools import partial
 import pytest
 
 from authsvc.demo.stack import CONFIG, Stack, stack
-from keycloak_server import Keycloak, needs_keycloak
 from real_issuers import OidcProvider, RealIssuer, needs_node
 
 CONFIG_FOR_REAL = (
-    CONFIG.replace("${DEMO_ISSUER}", "${REAL_ISSUER}")
-    .replace("${DEMO_AUDIENCE}", "https://api.example.test\n        roles_claim: ${REAL_ROLES}")
+    CONFIG.replace("issuer: ${DEMO_ISSUER}", "${REAL_ENTRY}")
+    .replace("${DEMO_AUDIENCE}", "https://api.example.test")
     .replace("    extract_headers:", "    jwks_refresh_cooldown: 1\n    extract_headers:")
     .replace("pro: {limit: 10000/hour", "pro: {limit: unlimited")
 )
 ISSUERS = [
-    *(
-        pytest.param(partial(OidcProvider, alg), marks=needs_node, id=f"oidc-provider-{alg}")
-        for alg in ("RS256", "PS256", "ES256", "Ed25519")
-    ),
-    pytest.param(Keycloak, marks=needs_keycloak, id="keycloak"),
-]
+    pytest.param(partial(OidcProvider, alg), marks=needs_node, id=f"oidc-provider-{alg}")
+    for alg in ("RS256", "PS256", "ES256", "Ed25519")
+]  # Keycloak and glewlwyd are in test_three_servers.py
 
 
 @contextmanager
-def real_stack(issuer: RealIssuer, workers: int) -> Iterator[Stack]:
+def real_stack(issuer: RealIssuer, workers: int, config: str = CONFIG_FOR_REAL) -> Iterator[Stack]:
     """Everything around this issuer, which is started and stopped with it."""
     with issuer:
-        environment = {"REAL_ISSUER": issuer.url, "REAL_ROLES": issuer.roles_claim}
-        with stack(CONFIG_FOR_REAL, workers=workers, environment=environment) as running:
+        environment = {"REAL_ENTRY": "\n        ".join(issuer.entry)}
+        with stack(config, workers=workers, environment=environment) as running:
             yield running
 
 

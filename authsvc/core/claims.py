@@ -1,0 +1,101 @@
+"""Reading claims: paths, texts and scopes; conditions on them, and demands that a token must meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from authsvc.core.model import Claims, Reason, Refused
+
+ClaimPath = tuple[str, ...]
+SCOPE_CLAIMS = frozenset({"scope", "scp"})
+
+
+def claim_at(claims: Claims, path: ClaimPath) -> Any:
+    """The value at a path of member names, or `None`. A name is never split at its dots."""
+    value: Any = claims
+    for name in path:
+        value = value.get(name) if isinstance(value, dict | Mapping) else None
+    return value
+
+
+def as_text(value: Any) -> str | None:
+    """A text, a number or a boolean as text; nothing else has one. True and 1 are not the same: `true` and `1`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """What a claim holds as texts: those of a list, the names of an object's members, or the one text it is."""
+    if isinstance(value, dict | Mapping):
+        # Zitadel's roles and Keycloak's organizations are objects; {"admin": false} is not an admin
+        return tuple(name for name, held in value.items() if name and not _denied(held))
+    found = (as_text(one) for one in (value if isinstance(value, list) else [value]))
+    return tuple(text for text in found if text)
+
+
+def _denied(held: Any) -> bool:
+    """Whether a member's value says that its name does not count. An empty object says nothing of the kind."""
+    return held is None or (isinstance(held, bool | int | float | str) and not held)
+
+
+def scopes(claims: Claims) -> tuple[str, ...]:
+    """The scopes of `scope` and `scp`, each a string split at spaces (RFC 6749 section 3.3) or a list, once each."""
+    found = []
+    for name in sorted(SCOPE_CLAIMS):
+        value = claims.get(name)
+        for text in () if isinstance(value, dict) else texts(value):
+            found += text.split(" ")
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One question about a claim. `op` is a key of the table below; `values` are what it compares with, as texts."""
+
+    path: ClaimPath
+    op: str = "present"
+    values: tuple[str, ...] = ()
+
+    def holds(self, claims: Claims) -> bool:
+        return _OPS[self.op](claim_at(claims, self.path), self.values, claims)
+
+    def __str__(self) -> str:
+        return f"{'.'.join(self.path)} {_WORDS[self.op]} {' or '.join(self.values)}".rstrip()
+
+
+_Op = Callable[[Any, tuple[str, ...], Claims], bool]
+_OPS: Mapping[str, _Op] = {
+    "present": lambda value, values, claims: value is not None,
+    "absent": lambda value, values, claims: value is None,
+    "in": lambda value, values, claims: as_text(value) in values,
+    # a list or an object is never plainly another value: it may hold one of these
+    "not_in": lambda value, values, claims: value is None or as_text(value) not in (None, *values),
+    "contains": lambda value, values, claims: not set(values).isdisjoint(texts(value)),
+    "starts": lambda value, values, claims: isinstance(value, str) and value.startswith(values),
+    "ends": lambda value, values, claims: isinstance(value, str) and value.endswith(values),
+    "differs": lambda value, values, claims: value is not None and value != claims.get(values[0]),
+    "same": lambda value, values, claims: value is None or value == claims.get(values[0]),
+}
+_WORDS = {
+    "present": "is there", "absent": "is not there", "in": "is", "not_in": "is not", "contains": "has",
+    "starts": "begins with", "ends": "ends with",
+    "differs": "is there and not the same as", "same": "is the same as",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a token must be like: one of the conditions holds. Else it is refused, with text and next step."""
+
+    any_of: tuple[Condition, ...]
+    reason: Reason
+    text: str
+    next_step: str = ""
+
+    def check(self, claims: Claims) -> None:
+        """Raises `Refused`."""
+        if not any(condition.holds(claims) for condition in self.any_of):
+            raise Refused(self.reason, self.text, next_step=self.next_step)
