@@ -150,7 +150,7 @@ def test_a_key_that_is_listed_no_more_lives_as_long_as_the_cache_ttl_says() -> N
         assert statuses(running, good(running)) == {200}
 
 
-def test_flush_drops_a_withdrawn_key_in_every_worker_within_a_second() -> None:
+def test_when_flush_is_done_every_worker_has_dropped_a_withdrawn_key() -> None:
     with stack(workers=3) as running:
         running.issuer.rotate()
         old = good(running, signed_by="key-1")
@@ -158,9 +158,7 @@ def test_flush_drops_a_withdrawn_key_in_every_worker_within_a_second() -> None:
         running.issuer.withdraw()
         assert statuses(running, old) == {200}  # withdrawn at the provider, which nobody has asked since
         done = keys_command(running, "flush", "demo")
-        flushed = time.monotonic()
-        assert (done.returncode, done.stdout) == (0, "demo: dropped key-1; in force within a second: key-2\n")
-        time.sleep(max(flushed + 1.0 - time.monotonic(), 0))
+        assert (done.returncode, done.stdout) == (0, "demo: dropped key-1; in force: key-2\n")
         assert statuses(running, old, 40) == {401}
         assert statuses(running, good(running), 20) == {200}
 
@@ -193,7 +191,7 @@ def test_flush_without_memcached_says_what_to_do_instead() -> None:
     with stack() as running, dead(memcached_of(running)):
         done = keys_command(running, "flush")
         assert done.returncode == 1
-        assert "reload authsvc (SIGHUP)" in done.stderr
+        assert "flush again once memcached answers" in done.stderr
 
 
 # ---- a provider that is ill
