@@ -137,6 +137,7 @@ def config(said: Entry) -> str:
         "hint": info.hint,
         "settings": "\n".join(f"        {line}" for line in _settings(said, info)),
         "rule": _RULES.get(said["type"], _RULE),
+        "default": _DENY if said["type"] in _FOR_EVERYBODY else _AUTHENTICATED,
     }
     return re.sub(r"<<(\w+)>>", lambda match: blanks[match[1]], _TEMPLATE)
 
@@ -207,8 +208,13 @@ def _by_option(line: str, said: Entry) -> str:
 
 _RULE = "- {path: /api/admin/*, allowed_roles: [admin]}"
 # Of types whose tokens have no roles: what their rules ask for instead.
+_FOR_EVERYBODY = ("google", "github-actions", "gitlab-ci")  # anybody gets their tokens, so nothing is open by itself
+_DENY = "default: deny" + " " * 41 + "# a path that no rule governs is shut: anybody gets tokens"
+_AUTHENTICATED = f"""default: authenticated{" " * 32}# a path that no rule governs: any valid identity
+    #default: deny{" " * 40}# or nobody, the safer choice once every path has its rule"""
 _RULES = {
-    "google": "- {path: /api/admin/*, require: [{claim: email, in: [ann@example.com]}]}",
+    "google": """- path: /api/admin/*
+        require: [{claim: email, in: [ann@example.com]}, {claim: email_verified, equals: true}]""",
     "github-actions": """- path: /api/admin/*
         require: [{claim: repository, equals: acme/orders}, {claim: ref, equals: refs/heads/main}]""",
     "gitlab-ci": """- path: /api/admin/*
@@ -229,8 +235,7 @@ authentication:
 
 authorization:
   rbac:
-    default: authenticated                                # a path that no rule governs: any valid identity
-    #default: deny                                        # or nobody, the safer choice once every path has its rule
+    <<default>>
     rules:                                                # the first that fits path and method wins
       - {path: /api/public/*, allowed_roles: []}          # everyone, even unauthenticated
       <<rule>>

@@ -24,6 +24,14 @@ _ANY_TENANT = re.compile(
     r"/(?P<tenant>common|organizations|consumers)(/|\Z)",
     re.IGNORECASE,
 )
+_NEVER = re.compile(r"(?!)")
+# Audiences that a provider puts into tokens for everybody's APIs.
+_SHARED = {
+    "keycloak": re.compile("account|broker|realm-management"),
+    "auth0": re.compile(r"https://[^/]+/(userinfo|api/v2/)"),
+    "entra": re.compile(r"00000003-0000-0000-c000-000000000000|https://graph\.microsoft\.com/?"),
+    "github-actions": re.compile(r"https://github\.com/[^/]+/?"),
+}
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?"
@@ -41,7 +49,7 @@ _TAKEN_FOR = (
 )
 _FOR_SOME = {
     "identity_sources": ("auth0", "okta", "keycloak", *_MICROSOFT),
-    "guests": ("entra", "entra-external"),
+    "guests": ("entra",),
 }
 NARROWING = (
     "clients", "tenants", "subject_types", "identity_sources", "hosted_domain", "require_typ", "acr", "max_age",
@@ -245,6 +253,9 @@ def _audiences(given: ProviderShape, at: Path) -> Iterator[Mistake]:
         placeholder = _LEFT_IN.search(audience)
         if placeholder:
             yield Mistake((*at, "audience", number), _holds(audience, placeholder[0]))
+        elif _SHARED.get(given.type, _NEVER).fullmatch(audience) or audience == "*":
+            text = f"{audience!r} is in tokens for other APIs too, and theirs would pass here: write your own API's"
+            yield Mistake((*at, "audience", number), text)
 
 
 def _url(url: str, given: ProviderShape, at: Path) -> Iterator[Mistake]:

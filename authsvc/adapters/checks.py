@@ -17,7 +17,6 @@ _HEADERS: Path = ("authentication", "oidc", "extract_headers")
 _RULES: Path = ("authorization", "rbac", "rules")
 _TIERS: Path = ("rate_limit", "tiers")
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})", re.ASCII)
-_DOTTED = re.compile(r"[\w-]+(\.[\w-]+)+")  # a URL has a : or a / as well
 _HOST = re.compile(r"[\w.-]+", re.ASCII)
 _HEADER_NAME = re.compile(r"(?=.{1,64}\Z)[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*")
 # Names that mean something to HTTP, to nginx or to authsvc itself (RFC 9110 section 7.6.1).
@@ -173,35 +172,3 @@ def _address(written: str) -> str:
     if _ADDRESS.fullmatch(place) and scheme:
         return place
     return f"{place}:11211" if _HOST.fullmatch(place) else "host:port or the path of a unix socket"
-
-
-def notes(shaped: ConfigShape) -> list[str]:
-    """What is no mistake but may be meant otherwise."""
-    dotted = [
-        f"{'.'.join(map(str, at))}: {claim[0]!r} is one name with a dot; for a path write {_as_path(claim[0])}"
-        for at, claim in _claims(shaped)
-        if claim and len(claim) == 1 and _DOTTED.fullmatch(claim[0])
-    ]
-    oidc = shaped.authentication.oidc
-    return dotted + [
-        f"{given.name}: tokens of type {given.type} show no second factor by themselves: add mfa_if, or nobody passes"
-        for given in oidc.providers
-        if given.mfa and not build.provider(shaped, given).mfa_if
-    ]
-
-
-def _as_path(name: str) -> str:
-    return f"[{', '.join(name.split('.'))}]"
-
-
-def _claims(shaped: ConfigShape) -> Iterator[tuple[Path, list[str] | None]]:
-    """Every setting that names a claim, and where it stands."""
-    oidc = shaped.authentication.oidc
-    for name in ("user_claim", "email_claim", "roles_claim"):
-        yield ("authentication", "oidc", name), getattr(oidc, name)
-        for number, given in enumerate(oidc.providers):
-            yield (*_PROVIDERS, number, name), getattr(given, name)
-    for number, entry in enumerate(oidc.extract_headers):
-        yield (*_HEADERS, number, "claim"), entry.claim
-    yield ("authorization", "rbac", "roles_claim"), shaped.authorization.rbac.roles_claim
-    yield ("rate_limit", "claim"), shaped.rate_limit.claim

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
-from authsvc.adapters import build, checks
+from authsvc.adapters import build, checks, warnings
 from authsvc.adapters.introspection import Introspection
 from authsvc.adapters.limiter import OnStoreError
 from authsvc.adapters.schema import ConfigShape, OidcShape, RateLimitShape, shape
@@ -171,7 +171,7 @@ _UNSHARED = "memcached is used for counters only, and each process downloads the
 
 def _notes(shaped: ConfigShape) -> list[str]:
     rbac = shaped.authorization.rbac
-    notes = checks.notes(shaped)
+    notes = warnings.notes(shaped)
     if not shaped.cache.memcached:
         notes.append("no cache.memcached: limits are counted in each process, so run one worker")
     if not rbac.enabled:

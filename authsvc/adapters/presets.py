@@ -91,7 +91,7 @@ _GRAPH_STEP = "the token is for Microsoft Graph: ask for your API's scope, such 
 
 
 def _entra(given: ProviderShape) -> Fields:
-    named = tuple(given.tenants or (given.tenant_id or "",))
+    named = tuple(tenant.lower() for tenant in given.tenants or (given.tenant_id or "",))  # as tokens spell it
     alone = named[0] if len(named) == 1 and named != ("any",) else ""
     fields = _microsoft(given) | {
         "hints": (_other_tenant(),),
@@ -100,7 +100,7 @@ def _entra(given: ProviderShape) -> Fields:
         "tenants": None if named == ("any",) else frozenset(named),
         "discovery_urls": (f"{_ENTRA}/{alone or 'common'}/v2.0/{_DISCOVERY}",),
         "authorization_uri": f"{_ENTRA}/common/oauth2/authorize",
-        "own_client_id": given.app_id or "",
+        "own_client_id": (given.app_id or "").lower(),
     }
     if alone:
         return fields | {"other_issuers": (f"{_ENTRA_V1}/{alone}/",)}
@@ -114,10 +114,14 @@ def _other_tenant() -> IssuerHint:
 
 def _microsoft(given: ProviderShape) -> Fields:
     """What the tokens of Entra and of External ID have in common."""
-    app, step = given.app_id or "", "send the access token for your API, not the ID token"
+    app, step = (given.app_id or "").lower(), "send the access token for your API, not the ID token"
     graph = Demand((_CLAIM(("nonce",), "absent"),), Reason.WRONG_TOKEN_TYPE, "its header has a nonce", _GRAPH_STEP)
     no_guest = (
-        Demand((_CLAIM(("idp",), "same", ("iss",)),), Reason.GUEST_NOT_ALLOWED, "idp says that this is a guest"),
+        Demand(
+            (_CLAIM(("idp",), "same", ("iss",)), *_own(given)),
+            Reason.GUEST_NOT_ALLOWED,
+            "idp says that this is a guest",
+        ),
         Demand((_CLAIM(("acct",), "not_in", ("1",)),), Reason.GUEST_NOT_ALLOWED, "acct says that this is a guest"),
     )
     return {
@@ -126,7 +130,7 @@ def _microsoft(given: ProviderShape) -> Fields:
         "header_demands": (graph,),
         "demands": (
             _kind(_has("azp", "appid"), "an access token names its client (azp or appid)", step),
-            _kind(_has("scp", "roles", "idtyp"), "it has neither scp nor roles", step),
+            _kind(_has("scp", "roles"), "it has neither scp nor roles", step),
             *(no_guest if given.guests == "deny" else ()),
             *_sources(_CLAIM(("idp",), "in", tuple(given.identity_sources or ())), given),
         ),
@@ -140,8 +144,14 @@ def _microsoft(given: ProviderShape) -> Fields:
     }
 
 
+def _own(given: ProviderShape) -> tuple[Condition, ...]:
+    """A tenant has two spellings, and idp may have the one that iss has not."""
+    same, tenant = _CLAIM(("idp",), "same", ("iss",)), (given.tenant_id or "").lower()
+    return (same, _CLAIM(("idp",), "in", (f"{_ENTRA}/{tenant}/v2.0", f"{_ENTRA_V1}/{tenant}/"))) if tenant else (same,)
+
+
 def _external(given: ProviderShape) -> Fields:
-    tenant = given.tenant_id or ""
+    tenant = (given.tenant_id or "").lower()
     return _microsoft(given) | {
         "issuer": f"https://{tenant}.ciamlogin.com/{tenant}/v2.0",  # the id as host, whatever the authority's name
         "discovery_urls": (f"https://{given.subdomain}.ciamlogin.com/{tenant}/v2.0/{_DISCOVERY}",),
@@ -150,11 +160,13 @@ def _external(given: ProviderShape) -> Fields:
 
 
 def _b2c(given: ProviderShape) -> Fields:
-    tenant, policies = given.tenant_id or "", tuple(given.policies or ())
+    tenant, policies = (given.tenant_id or "").lower(), tuple(given.policies or ())
     hosts = tuple(given.domain or (f"{given.subdomain}.b2clogin.com",))
     spelled = tuple(dict.fromkeys(form for policy in policies for form in (policy, policy.lower())))
     of_policy = (_CLAIM(("tfp",), "in", spelled), _CLAIM(("acr",), "in", spelled))
+    not_another = (_CLAIM(("tfp",), "in", spelled), _CLAIM(("tfp",), "absent"))
     text = f"it was issued by another policy than {' or '.join(policies)}"
+    step = "name the policy in policies, if it is meant"
     first, *others = (
         *(f"https://{host}/{tenant}/v2.0/" for host in hosts),
         *(f"https://{host}/tfp/{tenant}/{policy}/v2.0/" for host in hosts for policy in spelled),
@@ -165,11 +177,12 @@ def _b2c(given: ProviderShape) -> Fields:
         "discovery_urls": tuple(
             f"https://{hosts[0]}/{given.subdomain}.onmicrosoft.com/{policy}/v2.0/{_DISCOVERY}" for policy in policies
         ),
-        "audiences": frozenset({given.app_id} if given.app_id else ()),
+        "audiences": frozenset({given.app_id.lower()} if given.app_id else ()),
         "algorithms": _RS256,
         "demands": (
             _kind(_has("scp"), "it has no scp", "ask for a scope of your API: without one B2C gives an ID token"),
-            Demand(of_policy, Reason.IDENTITY_SOURCE_NOT_ALLOWED, text, "name the policy in policies, if it is meant"),
+            Demand(of_policy, Reason.IDENTITY_SOURCE_NOT_ALLOWED, text, step),
+            Demand(not_another, Reason.IDENTITY_SOURCE_NOT_ALLOWED, text, step),  # acr may be what the client asked for
             *_sources(_CLAIM(("idp",), "in", tuple(given.identity_sources or ())), given),
         ),
         "mfa_if": (),
@@ -195,8 +208,11 @@ def _keycloak(given: ProviderShape) -> Fields:
             *_sources(_CLAIM(("identity_provider",), "in", tuple(given.identity_sources or ())), given),
         ),
         "tenant_claim": ("organization",),
-        "app_if": (_CLAIM(("preferred_username",), "starts", ("service-account-",)),),
-        "mfa_if": (_CLAIM(("amr",), "contains", ("mfa", "otp", "hwk", "swk")),),
+        "app_if": (
+            _CLAIM(("sid",), "absent"),
+            *_has("clientHost", "clientAddress"),
+        ),
+        "mfa_if": (_CLAIM(("amr",), "contains", ("mfa",)), _CLAIM(("amr",), "with_another", ("otp", "hwk", "swk"))),
         "roles": (
             RoleClaim(("realm_access", "roles")),
             *(RoleClaim(("resource_access", client, "roles"), f"{client}:") for client in clients),
@@ -218,7 +234,7 @@ def _google(given: ProviderShape) -> Fields:
         "id_tokens": True,  # its access tokens are opaque
         "demands": (of_domain,) if domains else (),
         "tenant_claim": ("hd",),
-        "app_if": (_CLAIM(("email",), "ends", (".gserviceaccount.com",)),),
+        "app_if": (_CLAIM(("email",), "ends", (".gserviceaccount.com",)), _CLAIM(("azp",), "same", ("sub",))),
         "mfa_if": (),
     }
 

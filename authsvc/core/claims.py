@@ -74,6 +74,10 @@ _OPS: Mapping[str, _Op] = {
     # a list or an object is never plainly another value: it may hold one of these
     "not_in": lambda value, values, claims: value is None or as_text(value) not in (None, *values),
     "contains": lambda value, values, claims: not set(values).isdisjoint(texts(value)),
+    # otp beside pwd is a second factor, alone it is the only one
+    "with_another": lambda value, values, claims: (
+        not set(values).isdisjoint(texts(value)) and len(set(texts(value))) > 1
+    ),
     "starts": lambda value, values, claims: isinstance(value, str) and value.startswith(values),
     "ends": lambda value, values, claims: isinstance(value, str) and value.endswith(values),
     "differs": lambda value, values, claims: value is not None and value != claims.get(values[0]),
@@ -81,6 +85,7 @@ _OPS: Mapping[str, _Op] = {
 }
 _WORDS = {
     "present": "is there", "absent": "is not there", "in": "is", "not_in": "is not", "contains": "has",
+    "with_another": "has, beside another,",
     "starts": "begins with", "ends": "ends with",
     "differs": "is there and not the same as", "same": "is the same as",
 }  # fmt: skip

@@ -142,7 +142,8 @@ def check_introspected(claims: Mapping[str, Any], provider: Provider, now: float
 def _check_introspected_kind(claims: Mapping[str, Any]) -> None:
     """Refresh tokens are active too (RFC 7662 section 2.1): Hydra says so in token_use, Glewlwyd in token_type."""
     uses = [claims[name] for name in ("token_use", "token_type") if claims.get(name) is not None]
-    foreign = _lower(claims.get("typ")) in _FOREIGN_CLAIM_TYPES | {"id"}
+    foreign = _lower(claims.get("typ")) in _FOREIGN_CLAIM_TYPES | {"id"} or "at_hash" in claims or "events" in claims
+    foreign = foreign or _lower(claims.get("type")) in _FOREIGN_TYPES
     if foreign or not all(_lower(use) in _ACCESS_USES for use in uses):
         raise Refused(Reason.WRONG_TOKEN_TYPE, "the provider does not call it an access token")
 

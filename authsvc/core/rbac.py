@@ -160,6 +160,13 @@ def _listed(found: tuple[str, ...], none: str) -> str:
     return ", ".join(filter(None, found)) or none
 
 
+def takes_methods_of(earlier: Rule, later: Rule) -> bool:
+    """Whether the earlier rule governs every path of the later one for some of its methods, and so decides there."""
+    if earlier.methods is None or not _covers(earlier, later):
+        return False
+    return later.methods is None or bool(earlier.methods & later.methods)
+
+
 def covered_by(later: Rule, earlier: Sequence[Rule]) -> Rule | None:
     """The earlier rule because of which `later` can never match, or `None` where it can.
 

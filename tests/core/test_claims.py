@@ -112,6 +112,11 @@ OPS = {
         [NOT_THERE, None, "administrator", "x admin", ["Admin"], ["admins"], NESTED, [{"admin": True}], []]
         + [{"admin": False}, {"admin": None}, {"x": "admin"}, {"x": {"admin": True}}, 1, HUGE],
     ),
+    "with_another": (
+        ("otp", "hwk"),
+        [["pwd", "otp"], ["otp", "hwk"], {"pwd": True, "otp": True}],
+        [NOT_THERE, None, "otp", ["otp"], ["otp", "otp"], ["pwd", "sms"], "pwd otp", {"otp": True, "pwd": False}, HUGE],
+    ),
     "starts": (
         ("auth0|", "waad|"),
         ["auth0|1", "waad|", "auth0|waad|"],

@@ -342,3 +342,19 @@ def test_who_has_the_role_is_admitted_though_groups_are_missing():
 
 def test_how_strongly_the_caller_signed_in_is_not_the_matter_of_admit():
     rbac.admit(rule("/a", None, None, Asks(strength=Strength(("gold",), True, 0))), caller())
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "takes"),
+    [
+        pytest.param(("/api/*", ["GET"]), ("/api/admin/*", None), True, id="GET of a wider path"),
+        pytest.param(("/api/*", ["GET"]), ("/api/admin/*", ["GET", "POST"]), True, id="one of two methods"),
+        pytest.param(("/api/*", ["GET"]), ("/api/admin/*", ["POST"]), False, id="another method"),
+        pytest.param(("/api/*", None), ("/api/admin/*", None), False, id="all methods: then it can never match"),
+        pytest.param(("/api/admin/*", ["GET"]), ("/api/*", None), False, id="a narrower path"),
+        pytest.param(("/x/*", ["GET"]), ("/api/*", None), False, id="another path"),
+    ],
+)
+def test_an_earlier_rule_may_decide_some_methods_of_a_later(earlier, later, takes):
+    one, other = (rbac.rule(path, methods, ["r"]) for path, methods in (earlier, later))
+    assert rbac.takes_methods_of(one, other) is takes

@@ -1,0 +1,88 @@
+"""What is no mistake in a config but may be an open door, or a shut one: the notes of `authsvc check`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from authsvc.adapters import build
+from authsvc.adapters.schema import ConfigShape, ProviderShape
+from authsvc.adapters.yamlfile import Path
+from authsvc.core import rbac
+from authsvc.core.provider import Provider
+
+_DOTTED = re.compile(r"[\w-]+(\.[\w-]+)+")  # a URL has a : or a / as well
+# Issuers that give a token to whoever asks, for any audience he names.
+_FOR_EVERYBODY = {
+    "https://token.actions.githubusercontent.com": "every workflow on GitHub: add require on repository_owner_id",
+    "https://gitlab.com": "every job on gitlab.com: add require on namespace_path",
+    "https://accounts.google.com": "every Google account: add hosted_domain, or require on sub",
+}
+_MUTABLE = frozenset({"email", "upn", "preferred_username", "unique_name"})
+
+
+def notes(shaped: ConfigShape) -> list[str]:
+    """One line each."""
+    found = [f"{at}: {text}" for at, text in _dotted(shaped)]
+    for given in shaped.authentication.oidc.providers:
+        found += [f"{given.name}: {text}" for text in _provider(given, build.provider(shaped, given))]
+    if shaped.authorization.rbac.enabled:
+        found += _rules(shaped)
+    return found
+
+
+def _dotted(shaped: ConfigShape) -> Iterator[tuple[str, str]]:
+    for at, claim in _claims(shaped):
+        if claim and len(claim) == 1 and _DOTTED.fullmatch(claim[0]):
+            path = ", ".join(claim[0].split("."))
+            yield ".".join(map(str, at)), f"{claim[0]!r} is one name with a dot; for a path write [{path}]"
+
+
+def _claims(shaped: ConfigShape) -> Iterator[tuple[Path, list[str] | None]]:
+    """Every setting that names a claim, and where it stands."""
+    oidc = shaped.authentication.oidc
+    at: Path = ("authentication", "oidc")
+    for name in ("user_claim", "email_claim", "roles_claim"):
+        yield (*at, name), getattr(oidc, name)
+        for number, given in enumerate(oidc.providers):
+            yield (*at, "providers", number, name), getattr(given, name)
+    for number, entry in enumerate(oidc.extract_headers):
+        yield (*at, "extract_headers", number, "claim"), entry.claim
+    yield ("authorization", "rbac", "roles_claim"), shaped.authorization.rbac.roles_claim
+    yield ("rate_limit", "claim"), shaped.rate_limit.claim
+
+
+def _provider(given: ProviderShape, made: Provider) -> Iterator[str]:
+    if given.mfa and not made.mfa_if:
+        yield f"tokens of type {given.type} show no second factor by themselves: add mfa_if, or nobody passes"
+    narrowed = given.require or given.tenants or given.hosted_domain or given.clients
+    if made.issuer in _FOR_EVERYBODY and not narrowed:
+        yield f"its tokens are to be had by {_FOR_EVERYBODY[made.issuer]}"
+    if made.issuer_templates and made.tenants is None:
+        yield "any tenant's tokens are accepted, and roles, groups and MFA are what that tenant says: name tenants"
+    for claim in (*made.user_claims, *made.key_claims):
+        if claim[-1] in _MUTABLE:
+            yield f"{claim[-1]} can be changed, and given to somebody else: use a claim that stays, such as sub"
+
+
+def _rules(shaped: ConfigShape) -> Iterator[str]:
+    config = shaped.authorization.rbac
+    rules = [build.rule(given) for given in config.rules]
+    for number, later in enumerate(rules):
+        for index, earlier in enumerate(rules[:number]):
+            if earlier.segments != later.segments and rbac.takes_methods_of(earlier, later):
+                methods = ", ".join(sorted(earlier.methods or ()))
+                yield f"rules.{number} {later.name}: {methods} is decided by rules.{index} {earlier.name} before it"
+    alone = [rule.name for rule in rules if not rule.public and not rule.below and not _below(rule, rules)]
+    if alone and config.default == "authenticated":
+        yield f"of these paths nothing below is governed, and any identity reaches it: {', '.join(alone[:5])}; write /*"
+    if len(shaped.authentication.oidc.providers) > 1 and any(_of_anyone(rule) for rule in rules):
+        yield "roles, tenants and clients in rules count whichever provider names them: add providers to the rules"
+
+
+def _below(rule: rbac.Rule, rules: list[rbac.Rule]) -> bool:
+    return any(one.below and one.segments == rule.segments[: len(one.segments)] for one in rules)
+
+
+def _of_anyone(rule: rbac.Rule) -> bool:
+    return bool(rule.roles or rule.asks.tenants or rule.asks.clients) and not rule.asks.providers
