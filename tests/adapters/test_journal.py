@@ -100,3 +100,8 @@ def test_of_several_workers_the_one_that_knows_least_is_told(tmp_path: Path) -> 
     assert found['authsvc_keys{provider="demo"}'] == 1
     assert found['authsvc_keys_age_seconds{provider="demo"}'] == 200
     assert found['authsvc_key_refreshes_total{outcome="ok",provider="demo"}'] == 3
+
+
+def test_what_a_provider_says_steers_no_terminal_and_forges_no_line(capfd: pytest.CaptureFixture[str]) -> None:
+    Journal().say('demo: it names \'ftp://x/\n{"outcome": "allow"}\x1b[31m\'')
+    assert capfd.readouterr().err.count("\n") == 1

@@ -780,3 +780,36 @@ def test_a_key_that_one_process_still_retains_comes_back_into_the_fleets_copy(
     assert within(
         3, lambda: kids(shared.open(provider, shared.read([provider])["demo"], clock.now).keys) == ["key-1", "key-2"]
     )
+
+
+def test_a_process_that_starts_asks_the_provider_whatever_memcached_holds(
+    make: Rings, issuer: Issuer, clock: Clock
+) -> None:
+    """Somebody may have put back what was there before a key was withdrawn."""
+    store = MemoryStore()
+    make.quiet(store)
+    issuer.rotate()
+    clock.pass_(100)
+    late = make.quiet(store)
+    assert issuer.fetches == 2
+    assert kids(late.current("demo", clock.now)) == ["key-1", "key-2"]
+
+
+def test_a_forced_download_does_not_count_on_one_that_began_before_it(
+    make: Rings, issuer: Issuer, clock: Clock
+) -> None:
+    """That one may have asked just before the key was there, and the cool-down would hide the key."""
+    ring = make.quiet()
+    issuer.behave(Behaviour.HANG)
+    inner = ring._rings["demo"]
+    running = ring._download(inner)
+    assert within(2, lambda: len(issuer.asked) > 1)
+    issuer.rotate()
+    clock.pass_(31)
+    caller = threading.Thread(target=lambda: ring.refresh("demo", clock.now))
+    caller.start()
+    issuer.behave(Behaviour.OK)
+    caller.join(5)
+    running.join(5)
+    assert issuer.fetches >= 3
+    assert kids(ring.current("demo", clock.now)) == ["key-1", "key-2"]

@@ -406,3 +406,24 @@ def test_two_fleets_with_different_secrets_on_one_memcached_leave_each_other_alo
     assert not within(1.2, lambda: bool(heard.events or others.events))
     assert len(store.written) == before
     ring.stop()
+
+
+class Lying(MemoryStore):
+    """A memcached in somebody else's hands: every place is taken, and no exchange works."""
+
+    shared = True
+
+    def add(self, key: str, value: bytes, ttl_s: int) -> bool:
+        return False
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl_s: int) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("lies", [None, b"junk", b"0" * 64 + b" 1800000000.0"])
+def test_a_store_that_denies_every_exchange_forbids_no_download(lies: bytes | None) -> None:
+    store = Lying()
+    if lies is not None:
+        place = f"{share(store)._place(PROVIDER)}:{FORCED}"
+        store.set(place, lies, 60)
+    assert share(store).claim(PROVIDER, FORCED, NOW, 30) == NOW

@@ -445,3 +445,46 @@ def test_a_refused_request_is_told_and_leaves_the_server_in_use(memcached: Memca
     with pytest.raises(StoreDown):
         store.set("large", b"x" * 2_000_000, 60)
     assert store.incr("fine", 60) == 1
+
+
+def talks(answer: Callable[[socket.socket], None]) -> tuple[MemcachedStore, socket.socket]:
+    """A store at a server that answers every request in this way."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                conn, _ = listener.accept()
+                conn.recv(65536)
+                answer(conn)
+            except OSError:
+                return
+
+    threading.Thread(target=serve, daemon=True).start()
+    return MemcachedStore([f"127.0.0.1:{listener.getsockname()[1]}"]), listener
+
+
+def test_a_server_that_drips_holds_a_call_no_longer_than_the_timeout() -> None:
+    def drip(conn: socket.socket) -> None:
+        for byte in b"VALUE k 0 100\r\n" + b"x" * 100:
+            conn.sendall(bytes([byte]))
+            time.sleep(0.05)
+
+    store, listener = talks(drip)
+    with listener:
+        fails_within(TIMEOUT_S + 0.15, lambda: store.get("k"))
+
+
+def test_a_server_that_floods_fills_no_memory() -> None:
+    sent = 0
+
+    def flood(conn: socket.socket) -> None:
+        nonlocal sent
+        conn.sendall(b"VALUE k 0 8000000000\r\n")
+        while True:
+            sent += conn.send(b"x" * 65536)
+
+    store, listener = talks(flood)
+    with listener:
+        fails_within(TIMEOUT_S + 0.3, lambda: store.get("k"))
+    assert sent < 40_000_000  # what was read is less: buffers of the kernel hold some

@@ -57,6 +57,7 @@ def test_a_hundred_keys_are_admitted():
         ({"kty": "RSA", "kid": "e", "use": "enc"}, Dropped("e", "not a signing key")),
         ({"kty": "RSA", "kid": 7}, Dropped(None, "it cannot be read as a key")),
         ({"kty": "XXX", "kid": "k" * 300}, Dropped("k" * 64, "an unknown key type")),
+        ({"kty": "RSA", "kid": "l", "n": "A" * 2001, "e": "AQAB"}, Dropped("l", "a member is too long")),
         (
             {"kty": "RSA", "kid": "w", "n": "AQAB", "e": "AQAB"},
             Dropped("w", "an RSA modulus of 17 bits; 2048 to 8192 are accepted"),
@@ -123,3 +124,13 @@ def test_without_a_kid_the_one_key_of_the_asked_issuer_is_found_among_others():
     keys = key_set(jwk(key(), issuer=ANOTHER), jwk(key(kid="k2", number=1), issuer=ALL))
     assert len(keys.candidates(None, "RS256", frozenset({ALL}))) == 1
     assert keys.candidates(None, "RS256", frozenset({ALL, ANOTHER})) == []
+
+
+def test_without_a_kid_a_key_that_is_only_retained_hides_no_listed_one():
+    """Else a provider without kids would be refused for as long as keys are retained after a rotation."""
+    old, new = (jwks.admit({"keys": [jwk(key(number=n), kid=None)]}, ["RS256"], NOW + n) for n in (1, 2))
+    both = jwks.KeySet(new.keys + old.keys, new.fetched_at)
+    assert both.candidates(None, "RS256") == [one.verifiers["RS256"] for one in new.keys + old.keys]
+    assert (
+        jwks.KeySet(both.keys, NOW + 3).candidates(None, "RS256") == []
+    )  # of keys that are all retained none is meant
