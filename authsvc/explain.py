@@ -15,7 +15,7 @@ from authsvc.adapters.config import Settings
 from authsvc.adapters.keystate import KeyStatus
 from authsvc.adapters.store import MemoryStore
 from authsvc.adapters.yamlfile import visible
-from authsvc.core import jwt, ratelimit, strict
+from authsvc.core import jwt, ratelimit, rbac, strict
 from authsvc.core.claims import claim_at
 from authsvc.core.model import Decision, Identity, Reason, Refused, Request, Unavailable
 from authsvc.core.response import Headers, face, render
@@ -45,7 +45,7 @@ NEXT_STEPS = {
     Reason.INVALID_SIGNATURE: "the token was changed, or signed by somebody else: get a new one",
     Reason.UNSUPPORTED_ALGORITHM: "add the algorithm to the provider's algorithms, or change it at the issuer",
     Reason.ROLE_REQUIRED: "give the caller the role, or check roles_claim if the role is elsewhere in the token",
-    Reason.INSUFFICIENT_SCOPE: "ask the issuer for a token with one of these scopes",
+    Reason.INSUFFICIENT_SCOPE: "ask the issuer for a token with these scopes",
     Reason.INACTIVE_TOKEN: "get a fresh token: this one has expired or was revoked",
     Reason.STEP_UP_REQUIRED: "sign in again with what the challenge asks for (acr_values, max_age)",
     Reason.CLAIMS_CHALLENGE: "hand the challenge's claims to the client library, which signs the user in again",
@@ -80,6 +80,7 @@ _NEXT_FOR_KEYS = {
     "no_keys": "look at the provider's key set: a usable key is public, for signing, and of an accepted algorithm",
 }
 _ASK_FOR_ALGORITHM = "ask the issuer for RS256 or ES256"
+_OF_SCOPES = "the rule asks for the scope"
 _SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 _ABOUT_TIMES = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.ISSUED_IN_FUTURE})
 _ABOUT_ROLES = frozenset({Reason.ROLE_REQUIRED, Reason.INSUFFICIENT_SCOPE})
@@ -130,7 +131,7 @@ class Explanation:
         lines.append(f"\n{shown.status} {self.decision.reason.value}: {told}")
         if self.next_step:
             lines.append(f"next: {self.next_step}")
-        return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in self.headers)])
+        return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in self.headers if value)])
 
 
 def explain(settings: Settings, method: str, target: str, token: str | None, ip: str) -> Explanation:
@@ -180,7 +181,7 @@ class _Words:
     def of(self, reason: Reason, detail: str, decision: Decision | None = None) -> str:
         if reason in _ABOUT_TIMES:
             return re.sub(r"\b(\d+) s\b", lambda seconds: _span(int(seconds[1])), detail)
-        if reason in _ABOUT_ROLES and decision and decision.identity:
+        if reason in _ABOUT_ROLES and decision and decision.identity and not detail.startswith(_OF_SCOPES):
             return f"the rule asks for {_some(decision.wanted, ' or ')}; {self._roles(decision.identity)}"
         if reason is Reason.UNSUPPORTED_ALGORITHM:
             return _about_alg(_alg(self.token)) or detail
@@ -258,10 +259,25 @@ def _rule_step(settings: Settings, decision: Decision) -> Step:
     for number, rule in enumerate(settings.policy.rules):
         if rule.name == decision.rule:
             roles = "everyone" if rule.public else _some(rule.roles or ("any valid identity",), " or ")
-            return Step("rule", True, f"rules.{number} {rule.name} for {roles}")
+            return Step("rule", True, ", ".join([f"rules.{number} {rule.name} for {roles}", *_asked(rule.asks)]))
     if decision.rule:
         return Step("rule", True, "no rule governs this path: any valid identity passes (default: authenticated)")
     return Step("rule", False, decision.detail) if decision.path else Step("rule", None, "not reached")
+
+
+def _asked(asks: rbac.Asks) -> list[str]:
+    """What the rule asks beside roles."""
+    lists = (
+        ("scopes", asks.all_scopes, " and "),
+        ("scope", asks.any_scope, " or "),
+        ("provider", asks.providers, " or "),
+    )
+    more = (("tenant", asks.tenants, " or "), ("client", asks.clients, " or "), ("acr", asks.strength.acr, " or "))
+    said = [f"{name} {_some(values, between)}" for name, values, between in (*lists, *more) if values]
+    said += map(str, asks.require)
+    said += ["a second factor"] if asks.strength.mfa else []
+    longest = asks.strength.max_age_s
+    return said + ([f"signed in within {_span(longest)}"] if longest is not None else [])
 
 
 def _token_step(token: str | None, now: float, words: _Words) -> Step:

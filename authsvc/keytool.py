@@ -24,6 +24,10 @@ from authsvc.core.provider import Provider
 from authsvc.service import shared_keys, store_of
 
 NOT_SHARED = "nothing is shared (that takes cache.memcached and cache.secret)"
+NOT_THIS_FLEET = (
+    "memcached holds nothing of this fleet, or does not answer: flush with the fleet's own config and secret, "
+    "and once memcached answers"
+)
 CLOCKS = "set the clocks by NTP, and flush again"
 CONFIRM_S = 1.0
 TRIES = 5  # while the processes of a busy fleet write too
@@ -73,8 +77,9 @@ class Shown:
     def as_text(self) -> str:
         told = self.as_json()
         lines = [f"{told['provider']}  {told['issuer']}", *([f"  {told['note']}"] if told["note"] else [])]
-        age = "no usable keys" if told["age_s"] is None else f"{len(told['keys'])} keys, {told['age_s']} s old"
-        lines.append(f"  {age}; next download {told['next_refresh']}; last one: {told['last_error'] or 'ok'}")
+        age = "no usable keys" if told["age_s"] is None else f"{_count(told['keys'])}, {told['age_s']} s old"
+        coming = "" if told["note"] else f"; next download {told['next_refresh']}"
+        lines.append(f"  {age}{coming}; last one: {told['last_error'] or 'ok'}")
         rows = [_COLUMNS, *([_cell(key[name]) for name in _FIELDS] for key in told["keys"])]
         lines += _table(rows) if told["keys"] else []
         lines += [f"  not used: {one['kid'] or 'a key without kid'}: {one['problem']}" for one in told["not_used"]]
@@ -88,6 +93,10 @@ _FIELDS = ["kid", "type", "algorithms", "first_listed", "last_listed", "expires"
 def visible_lines(lines: Iterable[str]) -> str:
     """A kid is the provider's text: it must not steer a terminal."""
     return "\n".join(visible(line) for line in lines)
+
+
+def _count(keys: list[Any]) -> str:
+    return f"{len(keys)} key{'' if len(keys) == 1 else 's'}"
 
 
 def _cell(value: Any) -> str:
@@ -165,8 +174,10 @@ def _flush(shared: SharedKeys, provider: Provider, times: KeyTimes) -> Flushed:
     for _ in range(TRIES):
         now = time.time()
         entry = shared.read([provider]).get(provider.name)
+        if entry is None:
+            return Flushed(provider.name, problem=NOT_THIS_FLEET)
         try:
-            known = shared.open(provider, entry, now) if entry is not None else State()
+            known = shared.open(provider, entry, now)
         except Refused as refused:
             if str(refused) == "outdated":
                 return Flushed(provider.name, problem=f"this machine's clock is behind the fleet's: {CLOCKS}")

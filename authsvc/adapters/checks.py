@@ -105,6 +105,10 @@ def _asks(shaped: ConfigShape, given: RuleShape, at: Path) -> Iterator[Mistake]:
     yield from checkproviders.left_empty(given, ASKS, at)
     if given.scopes is not None and not (given.scopes.all or given.scopes.any):
         yield Mistake((*at, "scopes"), "names no scope: write a list, or any: or all: with one")
+    for scope in ((given.scopes.all or []) + (given.scopes.any or [])) if given.scopes else ():
+        if " " in scope:
+            text = f"{scope!r} is no scope, for none has a blank: write [{', '.join(scope.split())}]"
+            yield Mistake((*at, "scopes"), text)
     known = [one.name for one in shaped.authentication.oidc.providers]
     for number, name in enumerate(given.providers or ()):
         if name not in known:

@@ -34,7 +34,7 @@ def _as_values(value: Any) -> Any:
 def _as_all(value: Any) -> Any:
     if not isinstance(value, str | list | dict):
         raise PydanticCustomError("scopes_type", "a list of scopes is wanted, or any: or all: with one")
-    return {"all": value} if isinstance(value, str | list) else value
+    return {"all": value} if isinstance(value, str | list) and value else {} if value == [] else value
 
 
 ProviderType = Literal[

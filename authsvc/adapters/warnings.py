@@ -68,16 +68,34 @@ def _provider(given: ProviderShape, made: Provider) -> Iterator[str]:
 def _rules(shaped: ConfigShape) -> Iterator[str]:
     config = shaped.authorization.rbac
     rules = [build.rule(given) for given in config.rules]
-    for number, later in enumerate(rules):
-        for index, earlier in enumerate(rules[:number]):
-            if earlier.segments != later.segments and rbac.takes_methods_of(earlier, later):
-                methods = ", ".join(sorted(earlier.methods or ()))
-                yield f"rules.{number} {later.name}: {methods} is decided by rules.{index} {earlier.name} before it"
+    yield from _taken(rules)
+    for number, rule in enumerate(rules):
+        yield from _unmet(shaped, f"rules.{number} {rule.name}", rule)
     alone = [rule.name for rule in rules if not rule.public and not rule.below and not _below(rule, rules)]
     if alone and config.default == "authenticated":
         yield f"of these paths nothing below is governed, and any identity reaches it: {', '.join(alone[:5])}; write /*"
     if len(shaped.authentication.oidc.providers) > 1 and any(_of_anyone(rule) for rule in rules):
         yield "roles, tenants and clients in rules count whichever provider names them: add providers to the rules"
+
+
+def _taken(rules: list[rbac.Rule]) -> Iterator[str]:
+    for number, later in enumerate(rules):
+        for index, earlier in enumerate(rules[:number]):
+            if earlier.segments != later.segments and rbac.takes_methods_of(earlier, later):
+                methods = ", ".join(sorted(earlier.methods or ()))
+                yield f"rules.{number} {later.name}: {methods} is decided by rules.{index} {earlier.name} before it"
+
+
+def _unmet(shaped: ConfigShape, title: str, rule: rbac.Rule) -> Iterator[str]:
+    """What the tokens of a provider that the rule concerns can never show."""
+    for given in shaped.authentication.oidc.providers:
+        if rule.asks.providers and given.name not in rule.asks.providers:
+            continue
+        made = build.provider(shaped, given)
+        if rule.asks.strength.mfa and not made.mfa_if:
+            yield f"{title}: tokens of {given.name} show no second factor: add mfa_if to it"
+        if rule.asks.tenants and not made.tenant_claim:
+            yield f"{title}: tokens of {given.name} name no tenant: add tenant_claim to it"
 
 
 def _below(rule: rbac.Rule, rules: list[rbac.Rule]) -> bool:

@@ -33,7 +33,7 @@ def check(asked: Strength, identity: Identity, provider: Provider, now: float) -
         )
     if asked.mfa and not identity.mfa:
         raise _stronger(
-            asked, _of_mfa(provider), f"the token shows no second factor: {_evidence(provider)}", claims, provider
+            asked, _of_mfa(provider), f"the token shows no second factor; {_evidence(provider)}", claims, provider
         )
     if asked.max_age_s is not None:
         _check_age(asked, claims, provider, now)
@@ -81,7 +81,8 @@ def _of_mfa(provider: Provider) -> tuple[str, ...]:
 
 
 def _evidence(provider: Provider) -> str:
-    return " or ".join(map(str, provider.mfa_if)) or "this provider's tokens never do"
+    wanted = " or ".join(map(str, provider.mfa_if))
+    return f"wanted is that {wanted}" if wanted else "this provider's tokens never do: set mfa_if to what yours say"
 
 
 def _listed(values: tuple[str, ...]) -> str:

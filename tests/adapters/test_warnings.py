@@ -95,3 +95,13 @@ def test_an_audience_that_is_in_everybodys_tokens_is_a_mistake(kind: str, audien
     with pytest.raises(config.ConfigError) as mistakes:
         notes(f"{{name: a, {kind}, audience: '{audience}'}}")
     assert "is in tokens for other APIs too" in str(mistakes.value)
+
+
+@pytest.mark.parametrize(
+    ("asks", "said"),
+    [("mfa: true", "show no second factor: add mfa_if"), ("tenants: [acme]", "name no tenant: add tenant_claim")],
+)
+def test_a_rule_that_a_provider_can_never_meet_is_told(asks: str, said: str) -> None:
+    plain = OIDC.replace("audience", "mfa_if: [], audience")
+    assert f"rules.0 /a/*: tokens of main {said}" in notes(plain, f"{{path: /a/*, {asks}}}")
+    assert said not in notes(plain, "{path: /a/*, max_age: 60}")

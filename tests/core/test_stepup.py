@@ -133,11 +133,15 @@ def test_a_second_factor_is_what_the_providers_evidence_shows(mfa_if, told, show
 @pytest.mark.parametrize(
     ("mfa_if", "asked_for", "detail"),
     [
-        (None, (), "the token shows no second factor: amr has mfa"),
-        (BY_ACR[:3], ("phr", "phrh", "c1"), "no second factor: amr has mfa or acr is phr or phrh or acrs has c1"),
-        (BY_ACR[3:], (), "no second factor: acr begins with urn:mfa: or ext.acr is no"),
-        ((Condition(("mfa",)),), (), "no second factor: mfa is there"),
-        ((), (), "no second factor: this provider's tokens never do"),
+        (None, (), "the token shows no second factor; wanted is that amr has mfa"),
+        (
+            BY_ACR[:3],
+            ("phr", "phrh", "c1"),
+            "no second factor; wanted is that amr has mfa or acr is phr or phrh or acrs has c1",
+        ),
+        (BY_ACR[3:], (), "no second factor; wanted is that acr begins with urn:mfa: or ext.acr is no"),
+        ((Condition(("mfa",)),), (), "no second factor; wanted is that mfa is there"),
+        ((), (), "this provider's tokens never do: set mfa_if to what yours say"),
     ],
 )
 def test_the_context_that_would_show_a_second_factor_is_asked_for_where_it_has_a_name(mfa_if, asked_for, detail):
