@@ -266,12 +266,12 @@ def test_misuse_exits_2(words: list[str]) -> None:
     assert run(*words).exit_code == 2
 
 
-# ---- docs/providers.md
+# ---- README.md, Providers
 
 OTHER = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
 GITHUB = "https://token.actions.githubusercontent.com"
 CLUSTER = "https://kubernetes.default.svc.cluster.local"
-DOCS = (Path(__file__).parents[1] / "docs" / "providers.md").read_text()
+DOCS = (Path(__file__).parents[1] / "README.md").read_text()
 # What people do wrong at each provider: which claims then differ from a good token's (None: are missing).
 MISTAKES: dict[str, list[dict[str, Any]]] = {
     "auth0": [
@@ -376,7 +376,7 @@ def explained(issuer: Issuer, kind: str, mistake: Mapping[str, Any]) -> Explanat
 
 def section(kind: str) -> str:
     """A type's section in the document."""
-    return DOCS.partition(f"(`type: {kind}`)\n")[2].partition("\n## ")[0].replace("&lt;", "<")
+    return DOCS.partition(f"(`type: {kind}`)\n")[2].partition("\n##")[0].replace("&lt;", "<")
 
 
 def documented(kind: str) -> str:
