@@ -54,10 +54,19 @@ def talk(memcached: Memcached, text: bytes, ending: bytes) -> bytes:
 
 
 def places(memcached: Memcached) -> list[str]:
-    """Where the shared keys lie, without the markers of who downloads."""
+    """Where the shared keys lie, without the markers of who downloads. The crawler passes over what is in use just
+    then, so it goes round until it has found some; nothing where there is nothing for a second."""
+    found: set[str] = set()
+    ends = time.monotonic() + 1
+    while time.monotonic() < ends and not found:
+        found |= _listed(memcached) | _listed(memcached)
+    return sorted(found)
+
+
+def _listed(memcached: Memcached) -> set[str]:
     listed = talk(memcached, b"lru_crawler metadump all\r\n", b"END\r\n").decode()
     keys = [unquote(line.partition("key=")[2].partition(" ")[0]) for line in listed.splitlines()]
-    return sorted(key for key in keys if key.startswith("authsvc:keys:") and key.count(":") == 3)
+    return {key for key in keys if key.startswith("authsvc:keys:") and key.count(":") == 3}
 
 
 def get(memcached: Memcached, place: str) -> bytes:
