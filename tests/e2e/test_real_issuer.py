@@ -1,10 +1,8 @@
-"""Tokens of an issuer that others wrote (npm oidc-provider), of each algorithm, and while its keys rotate."""
+"""Tokens of an issuer that others wrote (npm oidc-provider), of each algorithm. What rotates is in test_rotation.py."""
 
 from __future__ import annotations
 
 import http.client
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -53,37 +51,3 @@ def test_a_token_by_client_credentials_passes_and_a_changed_one_does_not(new_iss
         head, claims, made = token.split(".")
         assert status(running, f"{head}.{claims}.{made[:-8]}AAAAAAAA") == 401
         assert status(running, f"{head}.{claims[:-4]}.{made}") == 401
-
-
-@needs_node
-def test_no_valid_token_is_refused_while_the_keys_rotate_under_load() -> None:
-    issuer = OidcProvider("RS256")
-    with real_stack(issuer, workers=2) as running:
-        refused: list[int] = []
-        made = 0
-        stop = threading.Event()
-
-        def caller() -> None:
-            nonlocal made
-            while not stop.is_set():
-                answer = status(running, issuer.token())
-                made += 1
-                if answer != 200:
-                    refused.append(answer)
-
-        callers = [threading.Thread(target=caller) for _ in range(4)]
-        old = issuer.token()
-        for thread in callers:
-            thread.start()
-        for _ in range(4):
-            time.sleep(1.5)  # longer than the cool-down of this test's config
-            issuer.rotate()
-        time.sleep(1.0)
-        issuer.withdraw()
-        time.sleep(0.5)
-        stop.set()
-        for thread in callers:
-            thread.join()
-        assert refused == []
-        assert made > 100
-        assert status(running, old) == 200  # its key is listed no more, but was a moment ago
