@@ -18,7 +18,7 @@ from authsvc.cli import main
 from authsvc.core.model import Reason
 from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.issuer import Issuer
-from authsvc.explain import NEXT_STEPS
+from authsvc.nextsteps import NEXT_STEPS
 
 CONFIG = """\
 authentication:
