@@ -583,3 +583,12 @@ WRONG = {
 def test_what_is_no_dumped_state_is_not_loaded(document):
     with pytest.raises((ValueError, KeyError, TypeError)):
         keylife.load(document, ["ES256"])
+
+
+@pytest.mark.parametrize("ahead_s", [-100, 0, 30])
+def test_what_begins_now_is_later_than_all_that_is_known(ahead_s):
+    """Also where another clock of the fleet is ahead: what the provider says now must win the join."""
+    known = State(None, Attempt(NOW + ahead_s, NOW + 300, "ok", ""))
+    begun_at = keylife.after(known, NOW)
+    assert begun_at >= NOW
+    assert keylife.ahead(State(None, Attempt(begun_at, NOW + 300, "ok", "")), known)
