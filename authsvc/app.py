@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 import falcon
 
-from authsvc.core.model import Reason, Request
+from authsvc.core.model import MustWait, Reason, Request
 from authsvc.core.response import Headers
 
+MAY_WAIT = "authsvc.may_wait"  # a server with one thread for all sets it to False in the environ, and
+MUST_WAIT = "authsvc.must_wait"  # where this is then True, it asks again from another thread, without the former
 WsgiApp = Callable[..., Iterable[bytes]]
 Sink = Callable[..., None]
 
@@ -69,6 +71,7 @@ def to_request(environ: dict[str, Any]) -> Request:
         authorization=environ.get("HTTP_AUTHORIZATION"),
         client_ip=_single(environ.get("HTTP_X_REAL_IP")),
         id=environ.get("HTTP_X_REQUEST_ID", ""),
+        may_wait=environ.get(MAY_WAIT, True),
     )
 
 
@@ -92,7 +95,11 @@ def _write(resp: falcon.Response, answer: tuple[int, Headers]) -> None:
 
 def _auth(service: Answers) -> Sink:
     def sink(req: falcon.Request, resp: falcon.Response, **_: object) -> None:
-        _write(resp, service.answer(to_request(req.env)))
+        try:
+            _write(resp, service.answer(to_request(req.env)))
+        except MustWait:  # what is answered now is thrown away by the server that said so
+            req.env[MUST_WAIT] = True
+            _write(resp, service.refuse(Reason.INTERNAL_ERROR))
 
     return sink
 

@@ -98,7 +98,7 @@ def explain(settings: Settings, method: str, target: str, token: str | None, ip:
 def _ignored(service: Service, authorization: str | None, now: float) -> str:
     """What was wrong with a credential that a public path did without."""
     try:
-        service.gate.identify(authorization, now)
+        service.gate.identify(Request("GET", "/", authorization), now)
     except (Refused, Unavailable) as trouble:
         return trouble.detail
     return ""

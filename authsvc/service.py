@@ -18,7 +18,7 @@ from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import MemcachedStore, MemoryStore, Store, StoreDown
 from authsvc.app import WsgiApp, build_app
 from authsvc.core.gate import Gate
-from authsvc.core.model import Decision, Reason, Request
+from authsvc.core.model import Decision, MustWait, Reason, Request
 from authsvc.core.provider import Providers
 from authsvc.core.response import Headers, render
 
@@ -63,8 +63,10 @@ class Service:
             self.journal.say(f"memcached does not answer: limits go on as on_store_error: {how}")
 
     def answer(self, request: Request) -> tuple[int, Headers]:
-        """Status and headers for nginx. Whatever happens, it is an answer, and never a yes by accident."""
-        now, started = self._clock(), time.perf_counter()
+        """Status and headers for nginx. Whatever happens, it is an answer, and never a yes by accident.
+
+        Raises `MustWait` where the request may not wait and would have to."""
+        now, started = self._clock(), time.perf_counter()  # a MustWait leaves no trace: the call is asked again
         decision, headers = self._decide(request, now)
         try:
             self.journal.record(request, decision, time.perf_counter() - started, now)
@@ -75,6 +77,8 @@ class Service:
     def _decide(self, request: Request, now: float) -> tuple[Decision, Headers]:
         try:
             return self.gate.decide(request, now)
+        except MustWait:
+            raise
         except Exception as problem:  # noqa: BLE001 - an unforeseen error is a refusal, with a counter of its own
             self.journal.trouble("internal_error")
             self.journal.say(f"unforeseen {type(problem).__name__} in a decision")

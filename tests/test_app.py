@@ -86,6 +86,25 @@ def raw(app: Callable[..., Any], method: str, path: str, headers: dict[str, str]
     return answer
 
 
+def test_a_call_that_may_not_wait_and_must_is_refused_and_marked_so_that_it_is_asked_again(
+    issuer: Issuer, door: Door
+) -> None:
+    """By a server with one thread for all its calls: a key download must not hold the others up."""
+    token = issuer.token()  # nobody has downloaded any key yet
+    headers = {"X-Original-Method": "GET", "X-Original-URI": "/x", "Authorization": f"Bearer {token}"}
+    environ: dict[str, Any] = {"authsvc.may_wait": False}
+    seen: list[dict[str, Any]] = []
+
+    def app(asked: dict[str, Any], start: Any) -> Any:
+        seen.append(asked)
+        return door.app(asked, start)
+
+    assert raw(app, "GET", "/auth", headers, **environ).status == 403
+    assert seen[0]["authsvc.must_wait"] is True
+    assert raw(app, "GET", "/auth", headers).status == 200
+    assert "authsvc.must_wait" not in seen[1]
+
+
 @pytest.mark.parametrize(
     "changed",
     [

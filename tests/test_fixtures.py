@@ -274,7 +274,7 @@ def test_the_table_of_identities_is_about_those_that_must_be_accepted() -> None:
 def test_an_accepted_token_speaks_for_its_caller(name: str, service: Service) -> None:
     user, client, tenant, kind, mfa = SPEAKS_FOR[name]
     claims = TOKENS[name]["payload"]
-    found = service.gate.identify(f"Bearer {signed(TOKENS[name])}", time.time())
+    found = service.gate.identify(Request("GET", "/", f"Bearer {signed(TOKENS[name])}"), time.time())
     parts = [claims[part].replace(":", "%3A") if len(user) > 1 else claims[part] for part in user]
     assert (found.key or found.user_id) == ":".join(parts)
     assert found.user_id == claims[user[-1]]
@@ -306,7 +306,7 @@ def test_the_type_knows_where_roles_are(name: str, path: list[str], service: Ser
     value = TOKENS[name]["payload"]
     for part in path:
         value = value[part]
-    assert list(service.gate.identify(f"Bearer {signed(TOKENS[name])}", time.time()).roles) == value
+    assert list(service.gate.identify(Request("GET", "/", f"Bearer {signed(TOKENS[name])}"), time.time()).roles) == value
 
 
 @needs_the_file

@@ -9,7 +9,7 @@ from typing import Any
 from authsvc.core import jwks, rbac
 from authsvc.core.claims import ClaimPath
 from authsvc.core.gate import Gate
-from authsvc.core.model import Claims, Decision, Quota, Reason, Request, Unavailable
+from authsvc.core.model import Claims, Decision, MustWait, Quota, Reason, Request, Unavailable
 from authsvc.core.provider import Provider, Providers
 from authsvc.core.ratelimit import Limits, Tier
 from keys import TestKey, jwk, key, sign
@@ -31,7 +31,9 @@ class FakeKeys:
     def current(self, provider: str, now: float) -> jwks.KeySet | None:
         return self.known
 
-    def refresh(self, provider: str, now: float) -> jwks.KeySet | None:
+    def refresh(self, provider: str, now: float, may_wait: bool) -> jwks.KeySet | None:
+        if not may_wait:
+            raise MustWait
         self.downloads += 1
         return self.downloadable
 
@@ -48,7 +50,7 @@ class KeysByProvider:
     def current(self, provider: str, now: float) -> jwks.KeySet | None:
         return self.sets.get(provider)
 
-    def refresh(self, provider: str, now: float) -> jwks.KeySet | None:
+    def refresh(self, provider: str, now: float, may_wait: bool) -> jwks.KeySet | None:
         return None
 
     def trouble(self, provider: str) -> str:
@@ -78,7 +80,9 @@ class FakeIntrospects:
     down: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
 
-    def claims(self, provider: str, token: str, now: float) -> Claims | None:
+    def claims(self, provider: str, token: str, now: float, may_wait: bool) -> Claims | None:
+        if not may_wait:
+            raise MustWait
         self.asked.append((provider, token))
         if self.down:
             raise Unavailable(Reason.INTROSPECTION_UNAVAILABLE, "the endpoint does not answer")

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from authsvc.adapters.fetch import DEADLINE_S, Fetched, FetchFailed, post_form, shown
-from authsvc.core.model import Reason, Unavailable
+from authsvc.core.model import MustWait, Reason, Unavailable
 
 MAX_TOKEN = 4096
 MAX_REMEMBERED = 10_000
@@ -145,8 +145,9 @@ class Introspector:
         self._breakers = {provider: _Breaker() for provider in by_provider}
         self._lock = threading.Lock()
 
-    def claims(self, provider: str, token: str, now: float) -> Mapping[str, Any] | None:
-        """What the provider says of an opaque token; `None` where it is not active. Raises `Unavailable`.
+    def claims(self, provider: str, token: str, now: float, may_wait: bool = True) -> Mapping[str, Any] | None:
+        """What the provider says of an opaque token; `None` where it is not active. Raises `Unavailable`, or `MustWait`
+        where the provider must be asked and the caller may not wait.
 
         Nobody is asked about a text that can be no bearer token.
         """
@@ -155,6 +156,8 @@ class Introspector:
         if provider not in self._by_provider:  # its secret could not be read: nobody is asked in the name of nobody
             raise _unavailable(provider, "the secret for the introspection endpoint could not be read")
         key = hashlib.sha256(f"{provider}\0{token}".encode()).digest()
+        if not may_wait and self._memory.get(key, now) is None:
+            raise MustWait
         found, ours = self._find(provider, key, token, now)
         if isinstance(found, _Answer):
             self._report(provider, "introspection_remembered")

@@ -22,6 +22,7 @@ from authsvc.adapters.sharedkeys import FORCED, REFRESH, SharedKeys
 from authsvc.adapters.store import StoreDown
 from authsvc.core import jwks, keylife
 from authsvc.core.keylife import CLOCK_SLACK_S, Attempt, KeyTimes, State
+from authsvc.core.model import MustWait
 from authsvc.core.provider import Provider
 
 TICK_S = 0.5  # a flush reaches every process within a second
@@ -67,13 +68,20 @@ class Keyring:
             self._hears.key_event(provider, "stale_use")
         return keys
 
-    def refresh(self, provider: str, now: float) -> jwks.KeySet | None:
+    def refresh(self, provider: str, now: float, may_wait: bool = True) -> jwks.KeySet | None:
         """What is known after at most one forced download, for a token whose key is unknown or does not fit.
 
         Also what another call has brought meanwhile: whoever looked just before that must not go away empty. Callers
         at the same time wait for the one download; while the provider is in trouble one of them does, for all.
+        Raises `MustWait` where the caller may not wait.
         """
         ring = self._rings[provider]
+        if self._cooling(ring, now) and not ring.forcing.locked():  # in this order: the lock is free after a download
+            self._hears.key_event(provider, "cooldown")
+            ring.glance()
+            return self.current(provider, now)
+        if not may_wait:
+            raise MustWait
         before, ends = ring.state.keys, time.monotonic() + DEADLINE_S
         if ring.forcing.acquire(timeout=0 if ring.trouble else DEADLINE_S):
             try:
@@ -93,11 +101,13 @@ class Keyring:
 
     # ---- a token asks
 
-    def _force(self, ring: Ring, now: float, ends: float) -> None:
+    def _cooling(self, ring: Ring, now: float) -> bool:
         # a little below 0: this call began before the one that downloads; far below, the clock was set back
-        if -CLOCK_SLACK_S <= now - ring.forced_at < self._times.cooldown_s:
+        return -CLOCK_SLACK_S <= now - ring.forced_at < self._times.cooldown_s
+
+    def _force(self, ring: Ring, now: float, ends: float) -> None:
+        if self._cooling(ring, now):
             self._hears.key_event(ring.provider.name, "cooldown")
-            ring.glance()
             return
         ring.forced_at = self._claim(ring, FORCED, now, int(self._times.cooldown_s))
         if ring.forced_at == now:

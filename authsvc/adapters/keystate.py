@@ -67,13 +67,15 @@ class Ring:
     running_since: float = 0.0
     hanging: list[threading.Thread] = field(default_factory=list)  # downloads that were given up
     forcing: threading.Lock = field(default_factory=threading.Lock)
+    glancing: threading.Lock = field(default_factory=threading.Lock)
     guard: threading.Lock = field(default_factory=threading.Lock)
     _theirs: tuple[bytes, State] | None = None  # the fleet's entry as it was last read or written
     _glanced_at: float = float("-inf")
 
     def forked(self) -> None:
         """A child has the keys, but neither the threads nor any lock that was free."""
-        self.forcing, self.guard, self.running, self.hanging = threading.Lock(), threading.Lock(), None, []
+        self.forcing, self.glancing, self.guard = threading.Lock(), threading.Lock(), threading.Lock()
+        self.running, self.hanging = None, []
 
     def status(self) -> KeyStatus:
         now = self.clock()
@@ -106,10 +108,13 @@ class Ring:
                 self.taken_from = taken_from
 
     def glance(self) -> None:
-        """Another process may have found the key just now. Not for each call: this may be a flood."""
-        if time.monotonic() - self._glanced_at > GLANCE_S:
-            self._glanced_at = time.monotonic()
-            self.look()
+        """Another process may have found the key just now. Not for each call, and nobody waits: this may be a flood."""
+        if time.monotonic() - self._glanced_at > GLANCE_S and self.glancing.acquire(blocking=False):
+            try:
+                self.look()
+            finally:
+                self._glanced_at = time.monotonic()
+                self.glancing.release()
 
     def look(self) -> None:
         """Read the fleet's copy, and compare."""

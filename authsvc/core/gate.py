@@ -24,8 +24,11 @@ class Keys(Protocol):
         """What is known now, without any download."""
         ...
 
-    def refresh(self, provider: str, now: float) -> KeySet | None:
-        """What is known after at most one forced download: the same as before where the cool-down allows none."""
+    def refresh(self, provider: str, now: float, may_wait: bool) -> KeySet | None:
+        """What is known after at most one forced download: the same as before where the cool-down allows none.
+
+        Raises `MustWait` where there would be one and the call may not wait.
+        """
         ...
 
     def trouble(self, provider: str) -> str:
@@ -36,8 +39,9 @@ class Keys(Protocol):
 class Introspects(Protocol):
     """Who asks providers what their opaque tokens mean (RFC 7662)."""
 
-    def claims(self, provider: str, token: str, now: float) -> Claims | None:
-        """What the provider says of the token; `None` where it is not active. Raises `Unavailable`."""
+    def claims(self, provider: str, token: str, now: float, may_wait: bool) -> Claims | None:
+        """What the provider says of the token; `None` where it is not active. Raises `Unavailable`, and `MustWait`
+        where the provider must be asked and the call may not wait."""
         ...
 
 
@@ -77,7 +81,8 @@ class Gate:
     introspects: Introspects | None = None
 
     def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
-        """The decision, and the identity headers that go with a yes. Never raises what a request could cause."""
+        """The decision, and the identity headers that go with a yes. Never raises what a request could cause, but for
+        `MustWait` where the request may not wait."""
         trail = _Trail()
         try:
             reason = self._walk(request, now, trail)
@@ -95,7 +100,7 @@ class Gate:
         if public:
             trail.identity = self._optional_identity(request, now, trail)
         else:
-            trail.identity = self.identify(request.authorization, now, trail)
+            trail.identity = self.identify(request, now, trail)
             for rule in rules:
                 trail.rule, trail.wanted = rule.name, _wanted(rule)
                 rbac.admit(rule, trail.identity)
@@ -113,51 +118,37 @@ class Gate:
     def _optional_identity(self, request: Request, now: float, trail: _Trail) -> Identity | None:
         """On a public path a good credential is forwarded, a bad one is ignored and counted."""
         try:
-            return self.identify(request.authorization, now, trail)
+            return self.identify(request, now, trail)
         except (Refused, Unavailable) as trouble:
             trail.provider = ""
             trail.ignored = None if trouble.reason is Reason.NO_CREDENTIALS else trouble.reason
             return None
 
-    def identify(self, authorization: str | None, now: float, trail: _Trail | None = None) -> Identity:
-        """Who sent this Authorization header. Raises `Refused` or `Unavailable`."""
+    def identify(self, request: Request, now: float, trail: _Trail | None = None) -> Identity:
+        """Who sent the credential of this call. Raises `Refused`, `Unavailable` or `MustWait`."""
         trail = trail or _Trail()
-        text = jwt.bearer(authorization)
+        text = jwt.bearer(request.authorization)
         if text is None:
             raise Refused(Reason.NO_CREDENTIALS, "no Authorization header was sent")
         if jwt.is_opaque(text) and self.providers.opaque is not None:
-            return self._introspected(self.providers.opaque, text, now, trail)
+            trail.provider, trail.by = self.providers.opaque.name, self.providers.opaque
+            assert self.introspects is not None
+            claims = self.introspects.claims(trail.provider, text, now, request.may_wait)
+            return _introspected(self.providers.opaque, claims, now)
         token = jwt.parse(text)
         provider = self.providers.find(token.issuer, token.claims)
         trail.provider, trail.by = provider.name, provider
         jwt.check_header(token, provider)
-        self._check_signature(token, provider, now)
+        self._check_signature(token, provider, now, request.may_wait)
         jwt.check_claims(token, provider, now)
         return _accepted(provider, token.claims, now)
 
-    def _introspected(self, provider: Provider, text: str, now: float, trail: _Trail) -> Identity:
-        """Who an opaque token speaks for, by its provider's word; times, audience and demands are checked too."""
-        assert self.introspects is not None
-        trail.provider, trail.by = provider.name, provider
-        claims = self.introspects.claims(provider.name, text, now)
-        if claims is None:
-            raise Refused(Reason.INACTIVE_TOKEN, f"{provider.name} says that the token is not active")
-        if "iss" in claims and not provider.accepts_issuer(str(claims["iss"]), claims):
-            raise Refused(
-                Reason.UNKNOWN_ISSUER, f"{provider.name} introspected a token of {str(claims['iss'])[:200]!r}"
-            )
-        if isinstance(claims.get("client_id"), str):
-            # RFC 7662 section 2.2: sub is optional; no client may be called as a user is
-            claims = {"sub": f"client:{claims['client_id']}", **claims}
-        jwt.check_introspected(claims, provider, now)
-        return _accepted(provider, claims, now)
-
-    def _check_signature(self, token: jwt.Token, provider: Provider, now: float) -> None:
+    def _check_signature(self, token: jwt.Token, provider: Provider, now: float, may_wait: bool) -> None:
         """With the keys at hand; else once more with those of one forced download."""
         known, issuers = self.keys.current(provider.name, now), provider.key_issuers(token.claims)
         if _signed_by(known, token, issuers):
             return
-        fresh = self.keys.refresh(provider.name, now)
+        fresh = self.keys.refresh(provider.name, now, may_wait)
         if fresh != known and _signed_by(fresh, token, issuers):
             return
         latest = fresh or known
@@ -182,6 +173,19 @@ class Gate:
 
 def _signed_by(keys: KeySet | None, token: jwt.Token, issuers: frozenset[str] | None) -> bool:
     return keys is not None and jwt.signed_by_any(token, keys.candidates(token.kid, token.alg, issuers))
+
+
+def _introspected(provider: Provider, claims: Claims | None, now: float) -> Identity:
+    """Who an opaque token speaks for, by its provider's word; times, audience and demands are checked too."""
+    if claims is None:
+        raise Refused(Reason.INACTIVE_TOKEN, f"{provider.name} says that the token is not active")
+    if "iss" in claims and not provider.accepts_issuer(str(claims["iss"]), claims):
+        raise Refused(Reason.UNKNOWN_ISSUER, f"{provider.name} introspected a token of {str(claims['iss'])[:200]!r}")
+    if isinstance(claims.get("client_id"), str):
+        # RFC 7662 section 2.2: sub is optional; no client may be called as a user is
+        claims = {"sub": f"client:{claims['client_id']}", **claims}
+    jwt.check_introspected(claims, provider, now)
+    return _accepted(provider, claims, now)
 
 
 def _accepted(provider: Provider, claims: Claims, now: float) -> Identity:

@@ -99,11 +99,19 @@ class Unavailable(Exception):
         self.retry_after_s = retry_after_s
 
 
+class MustWait(Exception):
+    """The decision needs a provider's answer, and this call may not wait for one: ask again where waiting is allowed.
+
+    Nothing was counted for this call yet.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One call as nginx described it: raw, nothing decoded. `None` means absent or sent twice.
 
     `served` is the path that nginx serves in place of the target's after an internal redirect, as it decoded it.
+    `may_wait` is `False` where a server asks that has one thread for all its calls.
     """
 
     method: str | None
@@ -112,6 +120,7 @@ class Request:
     client_ip: str | None = None
     id: str = ""
     served: str | None = None
+    may_wait: bool = True
 
 
 @dataclass(frozen=True, slots=True)

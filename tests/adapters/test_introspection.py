@@ -20,7 +20,7 @@ import pytest
 
 from authsvc.adapters.fetch import DEADLINE_S, Fetched
 from authsvc.adapters.introspection import REST_S, Introspection, Introspector
-from authsvc.core.model import Reason, Unavailable
+from authsvc.core.model import MustWait, Reason, Unavailable
 from authsvc.demo.processes import free_port
 from helpers import in_threads
 from hostile import Act, Authority, Hostile, drips, floods, hangs, ok, says
@@ -173,6 +173,16 @@ def test_the_answer_is_taken(body: bytes, claims: dict[str, Any] | None) -> None
         world = World(demo=at(endpoint))
         assert world.claims() == claims
         assert world.events == [("demo", "introspected")]
+
+
+def test_who_may_not_wait_gets_what_is_remembered_and_else_nobody_is_asked() -> None:
+    with Endpoint(answers(active=True, sub="ada")) as endpoint:
+        world = World(demo=at(endpoint))
+        with pytest.raises(MustWait):
+            world.introspector.claims("demo", TOKEN, NOW, may_wait=False)
+        assert world.events == []
+        assert world.claims() == world.introspector.claims("demo", TOKEN, NOW, may_wait=False)
+        assert world.events == [("demo", "introspected"), ("demo", "introspection_remembered")]
 
 
 UNSAID = "the answer does not say whether active is true or false"

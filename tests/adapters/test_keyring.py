@@ -17,7 +17,7 @@ from authsvc.adapters.keyring import Keyring
 from authsvc.adapters.store import MemcachedStore, MemoryStore, Store
 from authsvc.core import keylife
 from authsvc.core.keylife import Attempt, KeyTimes, State
-from authsvc.core.model import Reason
+from authsvc.core.model import MustWait, Reason
 from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.issuer import Issuer
 from authsvc.demo.processes import Memcached, free_port
@@ -733,6 +733,17 @@ def test_in_the_cooldown_a_call_takes_what_another_process_has_just_found(
     assert shared.swap(provider, shared.read([provider])["demo"], found)
     clock.pass_(1)
     assert kids(ring.refresh("demo", clock.now)) == ["key-1", "key-2"]
+
+
+def test_who_may_not_wait_is_told_so_until_the_cooldown_begins(make: Rings, issuer: Issuer, clock: Clock) -> None:
+    ring = make.quiet(MemoryStore())
+    clock.pass_(31)
+    with pytest.raises(MustWait):
+        ring.refresh("demo", clock.now, may_wait=False)
+    before = issuer.fetches
+    ring.refresh("demo", clock.now)
+    assert issuer.fetches == before + 1
+    assert kids(ring.refresh("demo", clock.now, may_wait=False)) == ["key-1"]
 
 
 def test_processes_with_nothing_but_keys_that_are_too_old_do_not_quarrel(

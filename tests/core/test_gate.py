@@ -7,7 +7,7 @@ from test_paths import AMBIGUOUS
 
 from authsvc.core import ratelimit, rbac, response
 from authsvc.core.claims import Condition, Demand
-from authsvc.core.model import Quota, Reason, Request, StepUp
+from authsvc.core.model import MustWait, Quota, Reason, Request, StepUp
 from authsvc.core.provider import RoleClaim
 from authsvc.core.ratelimit import Limits, Tier
 from authsvc.core.rbac import Asks, rule
@@ -189,6 +189,14 @@ def test_a_new_key_is_found_by_one_download():
     assert keys.downloads == 1
 
 
+def test_a_call_that_may_not_wait_causes_no_download_and_counts_nothing():
+    keys, counters = FakeKeys(known=None, downloadable=key_set(key())), FakeCounters()
+    hasty = replace(call(token()), may_wait=False)
+    with pytest.raises(MustWait):
+        gate(keys=keys, counters=counters, limits=LIMITS).decide(hasty, NOW)
+    assert (keys.downloads, counters.spent) == (0, [])
+
+
 def test_a_key_that_was_replaced_under_its_kid_is_found_by_one_download():
     keys = FakeKeys(key_set(key()), key_set(key(number=1)))
     assert reason(token(signer=key(number=1)), gate(keys)) is Reason.ALLOWED
@@ -305,7 +313,7 @@ def test_an_identity_too_large_for_the_headers_is_refused():
 
 def test_no_name_that_json_can_hold_breaks_the_counting():
     """Half a surrogate pair is good JSON and no good UTF-8."""
-    who = gate().identify(f"Bearer {token(sub=chr(0xD800))}", NOW)
+    who = gate().identify(Request("GET", "/", f"Bearer {token(sub=chr(0xD800))}"), NOW)
     assert ratelimit.window(FREE, ratelimit.subject(LIMITS, who, None), NOW)
 
 

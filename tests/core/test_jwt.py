@@ -3,14 +3,14 @@
 import pytest
 
 from authsvc.core import jwt
-from authsvc.core.model import Reason, Refused
+from authsvc.core.model import Reason, Refused, Request
 from authsvc.core.provider import RoleClaim
 from worlds import NOW, gate, provider, token
 
 
 def identity_of(provider_changes=None, **changed):
     deciding = gate(providers=[provider(**provider_changes or {})])
-    return deciding.identify(f"Bearer {token(**changed)}", NOW)
+    return deciding.identify(Request("GET", "/", f"Bearer {token(**changed)}"), NOW)
 
 
 def refusal(provider_changes=None, **changed):
@@ -53,13 +53,13 @@ def test_any_other_scheme_is_refused(header):
 @pytest.mark.parametrize("header", ["Bearer", "Bearer a,Bearer b", "Bearer a b"])
 def test_what_follows_bearer_and_is_no_token_is_refused(header):
     with pytest.raises(Refused) as refused:
-        gate().identify(header, NOW)
+        gate().identify(Request("GET", "/", header), NOW)
     assert refused.value.reason is Reason.MALFORMED_TOKEN
 
 
 def test_two_good_tokens_in_one_header_are_refused():
     with pytest.raises(Refused):
-        gate().identify(f"Bearer {token()},Bearer {token()}", NOW)
+        gate().identify(Request("GET", "/", f"Bearer {token()},Bearer {token()}"), NOW)
 
 
 def test_an_identity_is_what_the_claims_say():
