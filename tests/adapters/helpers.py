@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from authsvc.adapters.store import Store, StoreDown
+from authsvc.adapters.store import Entry, Store, StoreDown
 from waiting import within
 
 
@@ -60,13 +60,21 @@ class CountingStore:
         self._call("add")
         return self._inner.add(key, value, ttl_s)
 
-    def incr(self, key: str, ttl_s: int) -> int:
+    def incr(self, key: str, ttl_s: int, by: int = 1) -> int:
         self._call("incr")
-        return self._inner.incr(key, ttl_s)
+        return self._inner.incr(key, ttl_s, by)
 
-    def decr(self, key: str) -> None:
+    def incr_many(self, entries: Sequence[Entry]) -> list[int]:
+        self._call("incr_many")
+        return self._inner.incr_many(entries)
+
+    def decr(self, key: str, by: int = 1) -> None:
         self._call("decr")
-        self._inner.decr(key)
+        self._inner.decr(key, by)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        self._call("delete")
+        self._inner.delete(keys)
 
 
 def in_threads(count: int, act: Callable[[int], object]) -> None:

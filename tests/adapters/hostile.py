@@ -20,10 +20,10 @@ Act = Callable[[socket.socket], None]
 
 
 class Hostile:
-    """`act` gets each connection once its request was read; `requests` keeps what was asked."""
+    """`act` gets each connection once its request was read, up to `ending`; `requests` keeps what was asked."""
 
-    def __init__(self, act: Act, tls: ssl.SSLContext | None = None) -> None:
-        self._act, self._tls = act, tls
+    def __init__(self, act: Act, tls: ssl.SSLContext | None = None, ending: bytes = b"\r\n\r\n") -> None:
+        self._act, self._tls, self._ending = act, tls, ending
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.requests: list[bytes] = []
@@ -56,11 +56,47 @@ class Hostile:
             if self._tls:
                 conn = self._tls.wrap_socket(conn, server_side=True)
             asked = b""
-            while b"\r\n\r\n" not in asked and (more := conn.recv(65536)):
+            while self._ending not in asked and (more := conn.recv(65536)):
                 asked += more
             self.requests.append(asked)
             with conn:
                 self._act(conn)
+
+
+class Relay:
+    """Stands before another server; `sent` keeps what came from the client, as it came."""
+
+    def __init__(self, behind: int) -> None:
+        self._behind, self.sent = behind, list[bytes]()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Relay:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                conn, _ = self._listener.accept()
+                threading.Thread(target=self._carry, args=(conn,), daemon=True).start()
+
+    def _carry(self, conn: socket.socket) -> None:
+        with conn, socket.create_connection(("127.0.0.1", self._behind)) as behind:
+            threading.Thread(target=_pour, args=(behind, conn), daemon=True).start()
+            while data := conn.recv(65536):
+                self.sent.append(data)
+                behind.sendall(data)
+
+
+def _pour(source: socket.socket, into: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            into.sendall(data)
 
 
 def says(answer: bytes) -> Act:
@@ -121,15 +157,19 @@ class Authority:
         Path(self.ca_file).write_bytes(self._signed(made))
 
     def server(self, host: str = "127.0.0.1", expired: bool = False) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.file(host, expired))
+        return context
+
+    def file(self, host: str = "127.0.0.1", expired: bool = False) -> str:
+        """A certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
         made = self._builder(name, key.public_key(), -10 if expired else 0)
         made = made.add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
         file = self._folder / f"{host}-{expired}.pem"
         file.write_bytes(self._signed(made) + _pem(key))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+        return str(file)
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
         start = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days - 1)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from authsvc.adapters.keyring import Keyring
+from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.sharedkeys import SharedKeys
-from authsvc.adapters.store import MemcachedStore, Store
+from authsvc.adapters.store import Store
 from authsvc.core import jwks
 from authsvc.core.gate import Gate
 from authsvc.core.keylife import KeyTimes

@@ -14,7 +14,8 @@ import pytest
 from authsvc.adapters import config
 from authsvc.adapters.discovery import download
 from authsvc.adapters.keyring import Keyring
-from authsvc.adapters.store import MemcachedStore, MemoryStore, Store
+from authsvc.adapters.memcached import MemcachedStore
+from authsvc.adapters.store import MemoryStore, Store
 from authsvc.core import keylife
 from authsvc.core.keylife import Attempt, KeyTimes, State
 from authsvc.core.model import MustWait, Reason

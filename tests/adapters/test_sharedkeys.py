@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from authsvc.adapters.keyring import Keyring
+from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.sharedkeys import FORCED, REFRESH, Refused
-from authsvc.adapters.store import MemcachedStore, MemoryStore, Store, StoreDown
+from authsvc.adapters.store import MemoryStore, Store, StoreDown
 from authsvc.core import jwks
 from authsvc.core.keylife import Attempt, State
 from authsvc.core.provider import Provider
