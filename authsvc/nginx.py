@@ -20,9 +20,13 @@ _VERDICT = (
     ("authsvc_reason", "X-Auth-Reason"),
     ("authsvc_error", "X-Auth-Error"),
     ("authsvc_challenge", "WWW-Authenticate"),
+    ("authsvc_shadow", "X-Auth-Shadow"),
     ("authsvc_retry_after", "Retry-After"),
     ("authsvc_ratelimit", "RateLimit"),
     ("authsvc_ratelimit_policy", "RateLimit-Policy"),
+    ("authsvc_x_ratelimit_limit", "X-RateLimit-Limit"),
+    ("authsvc_x_ratelimit_remaining", "X-RateLimit-Remaining"),
+    ("authsvc_x_ratelimit_reset", "X-RateLimit-Reset"),
 )
 # Headers that already have a meaning to nginx or to these files: an identity may not travel in them.
 _TAKEN = frozenset(name.lower() for _, name in _VERDICT) | {
@@ -30,6 +34,7 @@ _TAKEN = frozenset(name.lower() for _, name in _VERDICT) | {
     "transfer-encoding", "te", "trailer", "upgrade", "keep-alive", "expect", "date", "server",
     "x-http-method-override", "x-http-method", "x-method-override",
     "x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-prefix", "x-served-path",
+    "x-auth-receipt",
 }  # fmt: skip
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*")
 _UPSTREAM = re.compile(r"unix:/[\w./@+-]+|([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
@@ -85,10 +90,14 @@ def _ask(headers: Sequence[str]) -> Iterable[str]:
     pairs = [*_VERDICT, *((_variable(name), name) for name in headers)]
     yield from (f"auth_request_set ${var} $upstream_http_{_folded(name)};" for var, name in pairs)
     yield "auth_request_set $authsvc_upstream_status $upstream_status;"
+    yield "auth_request_set $authsvc_receipt $authsvc_receipt_now;"
 
 
 def _forget(headers: Sequence[str]) -> Iterable[str]:
-    """Every variable the Lua code fills, empty: a variable that was never filled must never open a door."""
+    """Every variable the Lua code fills, empty: a variable that was never filled must never open a door.
+
+    All but the receipt, which must outlive the redirect that runs these lines again.
+    """
     names = [*(var for var, _ in _VERDICT), *map(_variable, headers), "authsvc_upstream_status"]
     return (f'set ${name} "";' for name in names)
 

@@ -32,6 +32,35 @@ map $authsvc_served $authsvc_served_path {
     default $authsvc_served;
     "~[\x00-\x1f\x7f]| $" unsafe;  # a space at the end would be cut off on the way
 }
+
+# authsvc's receipt: that this request has been counted. nginx asks again after an internal redirect, and hands the
+# receipt back with the question, so that the request is counted once. It begins empty, and never leaves nginx but to
+# authsvc. A variable made by `map`, because it must outlive the redirect: `set` would empty it again.
+map "" $authsvc_receipt {
+    default "";
+}
+# The receipt after an answer: that of a yes; else, what there was before.
+map "$upstream_status/$upstream_http_x_auth_status/$upstream_http_x_auth_receipt" $authsvc_receipt_now {
+    volatile;
+    default $authsvc_receipt;
+    "~^([^/]*[ ,:])?200/200/." $upstream_http_x_auth_receipt;  # after a second try the status is a list: "502, 200"
+}
+
+# X-RateLimit-* has no room for two limits. Where your API sends its own, those stay and authsvc's are left out.
+# Not `volatile`: this is looked at once, before the first of authsvc's is added.
+map "$sent_http_x_ratelimit_limit$sent_http_x_ratelimit_remaining$sent_http_x_ratelimit_reset" $authsvc_x_ratelimit {
+    default theirs;
+    "" ours;
+}
+map $authsvc_x_ratelimit $authsvc_shown_limit {
+    ours $authsvc_x_ratelimit_limit;
+}
+map $authsvc_x_ratelimit $authsvc_shown_remaining {
+    ours $authsvc_x_ratelimit_remaining;
+}
+map $authsvc_x_ratelimit $authsvc_shown_reset {
+    ours $authsvc_x_ratelimit_reset;
+}
 """
 
 _SERVER = """# Include once in each server { } that has protected locations.
@@ -72,6 +101,8 @@ location = _authsvc {
     # Behind another proxy, set up the real_ip module first.
     proxy_set_header X-Real-IP $remote_addr;
     proxy_set_header X-Request-ID $request_id;
+    # Always nginx's own word, and no header where it has none: a client cannot send a receipt.
+    proxy_set_header X-Auth-Receipt $authsvc_receipt;
 
     # A slow answer is worse than a quick 503.
     proxy_connect_timeout 500ms;
@@ -110,6 +141,9 @@ location @authsvc_403 {
     add_header Retry-After $authsvc_retry_after always;
     add_header RateLimit $authsvc_ratelimit always;
     add_header RateLimit-Policy $authsvc_ratelimit_policy always;
+    add_header X-RateLimit-Limit $authsvc_x_ratelimit_limit always;
+    add_header X-RateLimit-Remaining $authsvc_x_ratelimit_remaining always;
+    add_header X-RateLimit-Reset $authsvc_x_ratelimit_reset always;
     if ($authsvc_error = "") { set $authsvc_error '{"title":"Refused"}'; }
     if ($authsvc_status = 429) { return 429 "$authsvc_error\\n"; }
     if ($authsvc_status = 503) { return 503 "$authsvc_error\\n"; }
@@ -165,10 +199,14 @@ proxy_set_header X-Original-URL "";
 proxy_set_header X-Original-URI "";
 proxy_set_header X-Rewrite-URL "";
 proxy_set_header X-Forwarded-Prefix "";
+proxy_set_header X-Auth-Receipt "";
 
-# To the client.
+# To the client. What is empty adds no header. RateLimit and RateLimit-Policy are lists: those of your API stay, too.
 add_header RateLimit $authsvc_ratelimit always;
 add_header RateLimit-Policy $authsvc_ratelimit_policy always;
+add_header X-RateLimit-Limit $authsvc_shown_limit always;
+add_header X-RateLimit-Remaining $authsvc_shown_remaining always;
+add_header X-RateLimit-Reset $authsvc_shown_reset always;
 """
 
 _LOCATION = f"""# Include in each location that authsvc protects, beside its proxy_pass.
@@ -177,7 +215,7 @@ _LOCATION = f"""# Include in each location that authsvc protects, beside its pro
 if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
 set $authsvc_served $uri;
 auth_request _authsvc;
-# What it answered. $authsvc_reason is good to have in your log_format.
+# What it answered. $authsvc_reason is good to have in your log_format, and $authsvc_shadow while limits are tried out.
 <<ask>>
 
 # Leave proxy_intercept_errors off, and the 401 and 403 of your API stay as they are.
@@ -191,6 +229,7 @@ _STRIP = """# Include in every location that authsvc does NOT protect, beside it
 # In server { } it works only for locations without a proxy_set_header of their own.
 
 <<strip>>
+proxy_set_header X-Auth-Receipt "";
 """
 
 _PROOF = f"""\
@@ -263,6 +302,7 @@ access_by_lua_block {{
     ngx.var.authsvc_upstream_status = answer.status
     if status ~= 200 then return refuse(status, said) end
     for name, variable in pairs(identity) do ngx.var[variable] = said[name] or "" end
+    if (said["x-auth-receipt"] or "") ~= "" then ngx.var.authsvc_receipt = said["x-auth-receipt"] end
 }}
 
 # For what is not authsvc's: a `deny` line of yours, trouble of nginx or of Lua.

@@ -1,18 +1,21 @@
 """An auth service that answers as it is told, and remembers what it was asked.
 
 It speaks just enough HTTP/1.1 for nginx, over TCP or a unix socket, and counts the connections made to it.
+Every yes may carry a receipt of its own, that names the question it answers: see `receipt_for`.
 """
 
 import contextlib
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 Headers = tuple[tuple[str, str], ...]
+RECEIPT = "X-Auth-Receipt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +39,22 @@ class Question:
     def all(self, name: str) -> list[str]:
         return [value for header, value in self.headers if header.lower() == name.lower()]
 
+    @property
+    def request_id(self) -> str:
+        return ",".join(self.all("X-Request-ID"))
+
 
 class ScriptedAuth:
     def __init__(self, path: Path | None = None) -> None:
         self.answer = Answer(403)
+        self.script: list[Answer] = []  # the next questions get these, in order; then `answer` again
+        self.receipt_for: Callable[[Question, int], str] | None = None  # of the question and its number, from 1
         self.questions: list[Question] = []
         self.connections = 0
         self.hang_ups = 0  # so many of the next questions get no answer, only a closed connection
         self._path = path
         self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
         self._listener = self._listen(0)
         self.port = 0 if path else int(self._listener.getsockname()[1])
 
@@ -59,6 +69,24 @@ class ScriptedAuth:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.die()
+
+    @property
+    def receipts(self) -> list[str]:
+        """What each question so far brought back: "" for none, joined by a comma where there were several."""
+        return [",".join(question.all(RECEIPT)) for question in self.questions]
+
+    def receipts_by_request(self) -> dict[str, list[str]]:
+        """The same for each request of a client, in the order in which nginx asked."""
+        found: dict[str, list[str]] = {}
+        for question, receipt in zip(self.questions, self.receipts, strict=True):
+            found.setdefault(question.request_id, []).append(receipt)
+        return found
+
+    def forget(self) -> None:
+        """Like new, but for the connections."""
+        self.answer, self.receipt_for = Answer(403), None
+        self.script.clear()
+        self.questions.clear()
 
     def die(self) -> None:
         """Stop listening and hang up on everybody, as a killed process does."""
@@ -93,13 +121,23 @@ class ScriptedAuth:
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError), connection.makefile("rb") as stream:
             while question := _read_question(stream):
-                self.questions.append(question)
+                with self._lock:
+                    self.questions.append(question)
+                    number = len(self.questions)
                 if self.hang_ups > 0:
                     self.hang_ups -= 1
                     break
-                time.sleep(self.answer.delay_s)
-                connection.sendall(self.answer.on_the_wire())
+                answer = self._answer(question, number)
+                time.sleep(answer.delay_s)
+                connection.sendall(answer.on_the_wire())
         self._open.discard(connection)
+
+    def _answer(self, question: Question, number: int) -> Answer:
+        with self._lock:
+            answer = self.script.pop(0) if self.script else self.answer
+        if self.receipt_for is None or answer.status != 200:
+            return answer
+        return replace(answer, headers=(*answer.headers, (RECEIPT, self.receipt_for(question, number))))
 
 
 def _read_question(stream: BinaryIO) -> Question | None:

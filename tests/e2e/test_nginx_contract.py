@@ -274,7 +274,7 @@ def test_a_refusal_by_the_api_itself_keeps_its_body(door: Door, status: int) -> 
 
 def test_authsvc_gets_only_the_listed_headers_and_the_client_cannot_write_them(door: Door) -> None:
     spoofed = (("X-Original-URI", "/public/"), ("X-Original-Method", "GET"), ("X-Real-IP", "6.6.6.6"))
-    other = (("Cookie", "a=b"), ("X-Forwarded-Uri", "/"))
+    other = (("Cookie", "a=b"), ("X-Forwarded-Uri", "/"), ("X-Auth-Receipt", "counted"))
     secrets = (("Authorization", "Bearer abc"), ("X-API-Key", "k-1"))
     door.call("/api/a%20b?q=%2e", method="DELETE", headers=(*spoofed, *other, *secrets))
     (asked,) = door.auth.questions
@@ -603,6 +603,8 @@ def test_the_demo_configuration_runs_as_shipped(api: EchoServer) -> None:
         pytest.param(["X-User-Id\n"], "a:1", "is not a header name", id="a line break"),
         pytest.param([""], "a:1", "is not a header name", id="nothing"),
         pytest.param(["authorization"], "a:1", "has another meaning", id="a header with a meaning"),
+        pytest.param(["X-Auth-Receipt"], "a:1", "has another meaning", id="the receipt"),
+        pytest.param(["X-RateLimit-Limit"], "a:1", "has another meaning", id="a header of the limiter"),
         pytest.param(["X-User-Id", "x-user-id"], "a:1", "is listed twice", id="a header twice"),
         pytest.param(["X-User-Id"], "a", 'neither "host:port" nor', id="an upstream without a port"),
         pytest.param(["X-User-Id"], "a:1; }", "neither", id="nginx syntax in the upstream"),
