@@ -1,4 +1,4 @@
-"""gunicorn with settings that fit nginx's auth_request. The only importer of gunicorn."""
+"""gunicorn with settings that fit nginx's auth_request. With `authsvc.worker` the only importer of gunicorn."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from authsvc.adapters.config import ConfigError, Settings, load
 KEEPALIVE_S = 75  # longer than nginx keeps its side (60), so that nginx never writes into a closing connection
 
 SETTINGS: dict[str, Any] = {
-    "worker_class": "gthread",  # sync closes after each call
-    "threads": 4,
+    "threads": 4,  # of gthread; the fast worker has none but for calls that must wait
     "keepalive": KEEPALIVE_S,
     "timeout": 30,
     "graceful_timeout": 10,
     "limit_request_field_size": 16384,  # a token nginx let through must reach the app, which says what is wrong
     "forwarder_headers": "",  # no client header may move SCRIPT_NAME or PATH_INFO
+    "secure_scheme_headers": {},  # nor wsgi.url_scheme, nor make a 400 of two that differ
+    "http_parser": "python",  # for gthread: gunicorn_h1c 0.6.9 lets bare LF and folded fields through there
     "control_socket_disable": True,
     "proc_name": "authsvc",
 }
+THREADS = "gthread"  # sync closes after each call
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the heartbeat file must not wait for a disk
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """`authsvc serve`: reads the config here, and builds the app in each worker, after the fork."""
 
-    def __init__(self, config_file: str, bind: str, workers: int) -> None:
+    def __init__(self, config_file: str, bind: str, workers: int, worker_class: object) -> None:
         self._config_file = config_file
         self._settings = _told(load(config_file))
-        self._given = {"bind": bind, "workers": workers}
+        self._given = {"bind": bind, "workers": workers, "worker_class": worker_class}
         super().__init__()
 
     def load_config(self) -> None:
@@ -74,9 +76,25 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def serve(config_file: str, bind: str, workers: int) -> None:
+def worker_class(wanted: str) -> object:
+    """What gunicorn calls a worker class. `fast` ends the process with exit code 3 where it cannot be had."""
+    if wanted == "threads":
+        return THREADS
+    try:
+        from authsvc.worker import Worker
+    except ImportError as missing:
+        _say(f"authsvc: the fast worker cannot be had: {missing}: pip install uvloop gunicorn_h1c")
+        if wanted == "fast":
+            raise SystemExit(3) from None
+        _say("authsvc: gunicorn's gthread serves instead, at a fraction of the speed")
+        return THREADS
+    return Worker
+
+
+def serve(config_file: str, bind: str, workers: int, worker: str = "auto") -> None:
     """Run until told to stop. Metrics of all workers are gathered in a directory of this run.
 
+    `worker` is `fast`, `threads`, or `auto`: the fast one where it can be had.
     Raises `ConfigError` where the config has mistakes at the start; later ones are told and change nothing.
     """
     own = None
@@ -85,7 +103,7 @@ def serve(config_file: str, bind: str, workers: int) -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = own
     parent = os.getpid()
     try:
-        Server(config_file, bind, workers).run()
+        Server(config_file, bind, workers, worker_class(worker)).run()
     finally:
         if own and os.getpid() == parent:
             shutil.rmtree(own, ignore_errors=True)
