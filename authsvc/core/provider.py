@@ -108,10 +108,15 @@ class Providers:
 
     def __init__(self, providers: Iterable[Provider]) -> None:
         self._all = tuple(providers)
+        self._named = {one.name: one for one in self._all}
         named = [(issuer, one) for one in self._all for issuer in (one.issuer, *one.other_issuers)]
         self._exact = {issuer: one for issuer, one in named if TENANT not in issuer}
         self._templated = tuple(one for one in self._all if one.issuer_templates)
         self.opaque = next((one for one in self._all if one.opaque), None)
+
+    def named(self, name: str) -> Provider:
+        """The one of this name. Raises `KeyError` where there is none."""
+        return self._named[name]
 
     def find(self, issuer: str, claims: Claims) -> Provider:
         """Raises `Refused` where no provider has this issuer, and says what is near."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from authsvc.core import ruletree
 from authsvc.core.claims import Condition
 from authsvc.core.model import Identity, Reason, Refused
+from authsvc.core.ratelimit import Spending
 from authsvc.core.stepup import Strength
 
+_COUNTED = Spending()
 METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
 
 
@@ -31,7 +34,8 @@ class Asks:
 class Rule:
     """Who may call a path. `methods` of `None` are all; `roles` of `None` are any identity, of `()` everyone.
 
-    `name` is how audit lines and `explain` call it, `asks` what the caller must be beside his roles.
+    `name` is how audit lines and `explain` call it, `asks` what the caller must be beside his roles, `spending` what
+    it says of limits.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Rule:
     methods: frozenset[str] | None
     roles: tuple[str, ...] | None
     asks: Asks = Asks()
+    spending: Spending = Spending()
 
     @property
     def public(self) -> bool:
@@ -52,12 +57,22 @@ class Policy:
 
     rules: tuple[Rule, ...] = ()
     deny_by_default: bool = False
+    tree: ruletree.Tree = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tree", ruletree.grown(self.rules))
 
 
 DEFAULT = Rule("default", (), True, None, None)
 
 
-def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None, asks: Asks = Asks()) -> Rule:
+def rule(
+    path: str,
+    methods: Iterable[str] | None,
+    roles: Sequence[str] | None,
+    asks: Asks = Asks(),
+    spending: Spending = _COUNTED,
+) -> Rule:
     """A rule for a path pattern. Raises `ValueError` with what is wrong with the pattern.
 
     `*` stands for one segment; a final `/*` for the prefix itself and everything below it.
@@ -77,7 +92,7 @@ def rule(path: str, methods: Iterable[str] | None, roles: Sequence[str] | None, 
             raise ValueError("a path's letters are written with their accents, as Unicode NFC has them")
     named = None if methods is None else tuple(methods)
     title = path if named is None else f"{'|'.join(named)} {path}"
-    return Rule(title, segments, below, _with_head(named), None if roles is None else tuple(roles), asks)
+    return Rule(title, segments, below, _with_head(named), None if roles is None else tuple(roles), asks, spending)
 
 
 def _with_head(methods: Iterable[str] | None) -> frozenset[str] | None:
@@ -90,25 +105,15 @@ def _with_head(methods: Iterable[str] | None) -> frozenset[str] | None:
 
 def rule_for(policy: Policy, method: str, path: str) -> Rule:
     """The rule that governs this call. Raises `Refused` where the path is governed, but not for this method."""
-    parts = tuple(path.strip("/").split("/")) if path != "/" else ()
-    governed = False
-    for candidate in policy.rules:
-        if _matches(candidate, parts):
-            if candidate.methods is None or method in candidate.methods:
-                return candidate
-            governed = True
-    if governed:  # a rule for GET must not leave POST open
+    found = ruletree.firsts(policy.tree, method, path)
+    first = min(found, default=ruletree.NEVER)
+    if first != ruletree.NEVER:
+        return policy.rules[first]
+    if found:  # a rule for GET must not leave POST open
         raise Refused(Reason.METHOD_NOT_ALLOWED, f"rules govern this path, but none of them for {method}")
     if policy.deny_by_default:
         raise Refused(Reason.NO_RULE, "no rule governs this path, and default is deny")
     return DEFAULT
-
-
-def _matches(candidate: Rule, parts: tuple[str, ...]) -> bool:
-    size = len(candidate.segments)
-    if len(parts) != size and not (candidate.below and len(parts) > size):
-        return False
-    return all(want in ("*", part) for want, part in zip(candidate.segments, parts, strict=False))
 
 
 def admit(governing: Rule, identity: Identity) -> None:
