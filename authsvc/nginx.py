@@ -8,25 +8,35 @@ room only makes text. It starts nothing, reads no file and knows no configuratio
 import re
 from collections.abc import Iterable, Sequence
 
+from authsvc.nginx_openresty import OPENRESTY
 from authsvc.nginx_templates import MADE_BY, TEMPLATES, UNAVAILABLE
 
 DEFAULT_HEADERS = (
-    "X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant", "X-Org-ID", "X-Subscription-Plan",
+    "X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant", "X-Auth-Method",
+    "X-Org-ID", "X-Subscription-Plan",
 )  # fmt: skip
+KEY_HEADER = "X-API-Key"  # in the question an API key always has this name, whatever clients call it
+_TOKEN_HEADER = "Authorization"  # noqa: S105 - a header's name
 
-# What authsvc says beside the identity: the nginx variable, and the response header it is read from.
+# What authsvc says beside the identity: the nginx variable, and the response header it is read from. Variables have
+# at most 14 characters where that can be had: two such share a bucket of nginx's hash. With the longer names of before,
+# nginx 1.22 warned of its `variables_hash` at each start in 35 of 120 sets of identity headers; with these, in none.
 _VERDICT = (
     ("authsvc_status", "X-Auth-Status"),
     ("authsvc_reason", "X-Auth-Reason"),
     ("authsvc_error", "X-Auth-Error"),
     ("authsvc_challenge", "WWW-Authenticate"),
     ("authsvc_shadow", "X-Auth-Shadow"),
-    ("authsvc_retry_after", "Retry-After"),
+    ("authsvc_retry", "Retry-After"),
     ("authsvc_ratelimit", "RateLimit"),
-    ("authsvc_ratelimit_policy", "RateLimit-Policy"),
-    ("authsvc_x_ratelimit_limit", "X-RateLimit-Limit"),
-    ("authsvc_x_ratelimit_remaining", "X-RateLimit-Remaining"),
-    ("authsvc_x_ratelimit_reset", "X-RateLimit-Reset"),
+    ("authsvc_policy", "RateLimit-Policy"),
+    ("authsvc_x_max", "X-RateLimit-Limit"),
+    ("authsvc_x_left", "X-RateLimit-Remaining"),
+    ("authsvc_x_wait", "X-RateLimit-Reset"),
+    ("authsvc_depr", "Deprecation"),
+    ("authsvc_sunset", "Sunset"),
+    ("authsvc_link", "Link"),
+    ("authsvc_warn", "X-Auth-Warning"),
 )
 # Headers that already have a meaning to nginx or to these files: an identity may not travel in them.
 _TAKEN = frozenset(name.lower() for _, name in _VERDICT) | {
@@ -36,26 +46,43 @@ _TAKEN = frozenset(name.lower() for _, name in _VERDICT) | {
     "x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-prefix", "x-served-path",
     "x-auth-receipt",
 }  # fmt: skip
+# Nor may a key: it would be taken away from the API, or a proxy in front writes it.
+_NO_KEY = frozenset(
+    {"accept", "cookie", "forwarded", "origin", "range", "referer", "user-agent", "via", "x-forwarded-for",
+     "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-original-method"}
+)  # fmt: skip
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*")
 _UPSTREAM = re.compile(r"unix:/[\w./@+-]+|([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 
 
 def render(
-    identity_headers: Sequence[str], *, upstream: str = "127.0.0.1:8000", forward_token: bool = False
+    identity_headers: Sequence[str],
+    *,
+    upstream: str = "127.0.0.1:8000",
+    forward_token: bool = False,
+    key_header: str = KEY_HEADER,
 ) -> dict[str, str]:
-    """File name -> text. Raises ValueError when a name could not be written into nginx safely."""
+    """File name -> text. Raises ValueError when a name could not be written into nginx safely.
+
+    `key_header` is where clients send an API key. In Authorization it travels as the token does.
+    """
     headers = _checked_headers(identity_headers)
+    key_header = _checked_key_header(key_header, headers)
     blanks = {
         "upstream": _checked_upstream(upstream),
+        "key_source": f"http_{_folded(key_header)}",
+        "key_header": key_header.lower(),
+        "key": '""' if key_header == _TOKEN_HEADER else "$authsvc_key",
         "ask": _lines(_ask(headers)),
         "unavailable": UNAVAILABLE,
         "forget": _lines(_forget(headers)),
-        "pass_on": _lines(_pass_on(headers, forward_token)),
-        "strip": _lines(f'proxy_set_header {name} "";' for name in headers),
+        "pass_on": _lines(_pass_on(headers, forward_token, key_header)),
+        "strip": _lines(_strip(headers, forward_token, key_header)),
         "lua_identity": _lines((f'["{name.lower()}"] = "{_variable(name)}",' for name in headers), indent=8),
         "lua_verdict": _lines((f'["{name.lower()}"] = "{var}",' for var, name in _VERDICT), indent=8),
     }
-    return {name: _fill(MADE_BY + template, blanks) for name, template in TEMPLATES.items()}
+    templates = {**TEMPLATES, "authsvc-openresty.conf": OPENRESTY}
+    return {name: _fill(MADE_BY + template, blanks) for name, template in templates.items()}
 
 
 def _checked_headers(names: Sequence[str]) -> list[str]:
@@ -70,6 +97,17 @@ def _checked_headers(names: Sequence[str]) -> list[str]:
             raise ValueError(f'identity header "{name}" is listed twice; header names ignore case')
         seen.add(name.lower())
     return list(names)
+
+
+def _checked_key_header(name: str, identity: Sequence[str]) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(f'API key header "{name}" is not a header name; use letters, digits, dashes')
+    lower, secrets = name.lower(), {known.lower(): known for known in (_TOKEN_HEADER, KEY_HEADER)}
+    if lower in (_TAKEN - secrets.keys()) | _NO_KEY:
+        raise ValueError(f'API key header "{name}" has another meaning; choose one like "{KEY_HEADER}"')
+    if lower in map(str.lower, identity):
+        raise ValueError(f'API key header "{name}" is an identity header too; choose one like "{KEY_HEADER}"')
+    return secrets.get(lower, name)  # one spelling each, for nginx would send a header of two spellings twice
 
 
 def _checked_upstream(upstream: str) -> str:
@@ -89,7 +127,7 @@ def _folded(name: str) -> str:
 def _ask(headers: Sequence[str]) -> Iterable[str]:
     pairs = [*_VERDICT, *((_variable(name), name) for name in headers)]
     yield from (f"auth_request_set ${var} $upstream_http_{_folded(name)};" for var, name in pairs)
-    yield "auth_request_set $authsvc_upstream_status $upstream_status;"
+    yield "auth_request_set $authsvc_code $upstream_status;"
     yield "auth_request_set $authsvc_receipt $authsvc_receipt_now;"
 
 
@@ -98,15 +136,31 @@ def _forget(headers: Sequence[str]) -> Iterable[str]:
 
     All but the receipt, which must outlive the redirect that runs these lines again.
     """
-    names = [*(var for var, _ in _VERDICT), *map(_variable, headers), "authsvc_upstream_status"]
+    names = [*(var for var, _ in _VERDICT), *map(_variable, headers), "authsvc_code"]
     return (f'set ${name} "";' for name in names)
 
 
-def _pass_on(headers: Sequence[str], forward_token: bool) -> Iterable[str]:
+def _pass_on(headers: Sequence[str], forward_token: bool, key_header: str) -> Iterable[str]:
     yield from (f"proxy_set_header {name} ${_variable(name)};" for name in headers)
-    if not forward_token:
+    secrets = dict.fromkeys([_TOKEN_HEADER, *_key_headers(key_header)], '""')
+    if forward_token:
+        yield "# The API gets the secret that authsvc judged, and no second one."
+        secrets |= {key_header: "$authsvc_key", _TOKEN_HEADER: "$http_authorization"}
+    else:
         yield "# The API gets the identity, not the secret it was read from."
-        yield from ('proxy_set_header Authorization "";', 'proxy_set_header X-API-Key "";')
+    yield from (f"proxy_set_header {name} {value};" for name, value in secrets.items())
+
+
+def _strip(headers: Sequence[str], forward_token: bool, key_header: str) -> Iterable[str]:
+    yield from (f'proxy_set_header {name} "";' for name in headers)
+    if not forward_token:
+        yield "# Nor does an API key go where authsvc does not look at it; with --forward-token it does."
+        yield from (f'proxy_set_header {name} "";' for name in _key_headers(key_header))
+
+
+def _key_headers(key_header: str) -> list[str]:
+    """Those that hold nothing but an API key: never Authorization."""
+    return [KEY_HEADER, *({key_header} - {KEY_HEADER, _TOKEN_HEADER})]
 
 
 def _lines(lines: Iterable[str], indent: int = 0) -> str:

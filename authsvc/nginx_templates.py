@@ -1,4 +1,7 @@
-"""The texts of the nginx include files. <<name>> is a blank that `authsvc.nginx.render` fills."""
+"""The texts of the nginx include files. <<name>> is a blank that `authsvc.nginx.render` fills.
+
+The one for nginx with Lua is in `nginx_openresty`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ UNAVAILABLE = '{"title":"Service Unavailable","status":503,"detail":"access cann
 MADE_BY = "# Made by authsvc from its list of identity headers. Do not edit: make it again when that changes.\n"
 
 _HTTP = r"""# Include once, inside http { }.
+# Should nginx warn of its variables_hash, write beside this: variables_hash_bucket_size 128;
 
 upstream authsvc_service {
     server <<upstream>>;
@@ -46,20 +50,40 @@ map "$upstream_status/$upstream_http_x_auth_status/$upstream_http_x_auth_receipt
     "~^([^/]*[ ,:])?200/200/." $upstream_http_x_auth_receipt;  # after a second try the status is a list: "502, 200"
 }
 
+# The API key, from the header in which clients send it. Sent twice, nginx from 1.23 on shows both, joined by a comma,
+# and authsvc refuses them. An older nginx shows the first only, and that one is judged: no directive of it can tell
+# that there is a second. Your API never sees that one. authsvc-openresty.conf joins them in every nginx.
+map $<<key_source>> $authsvc_key {
+    default $<<key_source>>;
+}
+
 # X-RateLimit-* has no room for two limits. Where your API sends its own, those stay and authsvc's are left out.
-# Not `volatile`: this is looked at once, before the first of authsvc's is added.
-map "$sent_http_x_ratelimit_limit$sent_http_x_ratelimit_remaining$sent_http_x_ratelimit_reset" $authsvc_x_ratelimit {
+# Not `volatile`: this is looked at once, before the first of authsvc's is added. $authsvc_s_*: what is shown.
+map "$sent_http_x_ratelimit_limit$sent_http_x_ratelimit_remaining$sent_http_x_ratelimit_reset" $authsvc_x {
     default theirs;
     "" ours;
 }
-map $authsvc_x_ratelimit $authsvc_shown_limit {
-    ours $authsvc_x_ratelimit_limit;
+map $authsvc_x $authsvc_s_max {
+    ours $authsvc_x_max;
 }
-map $authsvc_x_ratelimit $authsvc_shown_remaining {
-    ours $authsvc_x_ratelimit_remaining;
+map $authsvc_x $authsvc_s_left {
+    ours $authsvc_x_left;
 }
-map $authsvc_x_ratelimit $authsvc_shown_reset {
-    ours $authsvc_x_ratelimit_reset;
+map $authsvc_x $authsvc_s_wait {
+    ours $authsvc_x_wait;
+}
+
+# Deprecation and Sunset hold one date each. Yours say that the resource ends, authsvc's that API keys end: where your
+# API sends one of the two, it stays and both of authsvc's are left out. The Link beside them still says it.
+map "$sent_http_deprecation$sent_http_sunset" $authsvc_ends {
+    default theirs;
+    "" ours;
+}
+map $authsvc_ends $authsvc_s_depr {
+    ours $authsvc_depr;
+}
+map $authsvc_ends $authsvc_s_sun {
+    ours $authsvc_sunset;
 }
 """
 
@@ -91,7 +115,7 @@ location = _authsvc {
     proxy_set_header Content-Length "";
     proxy_set_header Host authsvc;
     proxy_set_header Authorization $http_authorization;
-    proxy_set_header X-API-Key $http_x_api_key;
+    proxy_set_header X-API-Key <<key>>;
     proxy_set_header X-Original-Method $request_method;
     # Raw. Never $uri: it is decoded, and a client could write header lines of its own with it.
     proxy_set_header X-Original-URI $request_uri;
@@ -128,6 +152,11 @@ location @authsvc_401 {
     default_type application/problem+json;
     add_header Cache-Control no-store always;
     # nginx copies WWW-Authenticate to a 401 by itself: adding it here would double it.
+    add_header Retry-After $authsvc_retry always;
+    add_header Deprecation $authsvc_depr always;
+    add_header Sunset $authsvc_sunset always;
+    add_header Link $authsvc_link always;
+    add_header X-Auth-Warning $authsvc_warn always;
     if ($authsvc_error = "") { set $authsvc_error '{"title":"Unauthorized"}'; }
     return 401 "$authsvc_error\\n";
 }
@@ -138,12 +167,16 @@ location @authsvc_403 {
     default_type application/problem+json;
     add_header Cache-Control no-store always;
     add_header WWW-Authenticate $authsvc_challenge always;
-    add_header Retry-After $authsvc_retry_after always;
+    add_header Retry-After $authsvc_retry always;
     add_header RateLimit $authsvc_ratelimit always;
-    add_header RateLimit-Policy $authsvc_ratelimit_policy always;
-    add_header X-RateLimit-Limit $authsvc_x_ratelimit_limit always;
-    add_header X-RateLimit-Remaining $authsvc_x_ratelimit_remaining always;
-    add_header X-RateLimit-Reset $authsvc_x_ratelimit_reset always;
+    add_header RateLimit-Policy $authsvc_policy always;
+    add_header X-RateLimit-Limit $authsvc_x_max always;
+    add_header X-RateLimit-Remaining $authsvc_x_left always;
+    add_header X-RateLimit-Reset $authsvc_x_wait always;
+    add_header Deprecation $authsvc_depr always;
+    add_header Sunset $authsvc_sunset always;
+    add_header Link $authsvc_link always;
+    add_header X-Auth-Warning $authsvc_warn always;
     if ($authsvc_error = "") { set $authsvc_error '{"title":"Refused"}'; }
     if ($authsvc_status = 429) { return 429 "$authsvc_error\\n"; }
     if ($authsvc_status = 503) { return 503 "$authsvc_error\\n"; }
@@ -158,7 +191,7 @@ location @authsvc_500 {
     add_header Retry-After 5 always;
     # authsvc said yes, or was never asked: then the trouble is nginx's own. After a second try the status
     # is a list, such as "502, 200"; the last one counts.
-    if ($authsvc_upstream_status ~ "(^|[ ,:])2[0-9][0-9]$|^$") {
+    if ($authsvc_code ~ "(^|[ ,:])2[0-9][0-9]$|^$") {
         add_header Cache-Control no-store always;
         return 500 '{"title":"Internal Server Error"}\\n';
     }
@@ -166,7 +199,7 @@ location @authsvc_500 {
 }
 """
 
-_LOCATION_NOTES = """\
+LOCATION_NOTES = """\
 # Only for proxy_pass: grpc_pass, fastcgi_pass and uwsgi_pass would still hand on what the client sent.
 #
 # What nginx does that may surprise you:
@@ -186,7 +219,7 @@ _LOCATION_NOTES = """\
 # - underscores_in_headers must stay off: X_User_Id would reach the API as X-User-Id.
 """
 
-_TO_THE_API = """
+TO_THE_API = """
 # To the API. An empty value removes the header, so none of these can come from the client.
 <<pass_on>>
 proxy_set_header X-Request-ID $request_id;
@@ -200,18 +233,25 @@ proxy_set_header X-Original-URI "";
 proxy_set_header X-Rewrite-URL "";
 proxy_set_header X-Forwarded-Prefix "";
 proxy_set_header X-Auth-Receipt "";
+# For the client alone: what he sends by this name is not authsvc's.
+proxy_set_header X-Auth-Warning "";
 
-# To the client. What is empty adds no header. RateLimit and RateLimit-Policy are lists: those of your API stay, too.
+# To the client. What is empty adds no header. RateLimit, RateLimit-Policy and Link are lists: those of your API stay.
 add_header RateLimit $authsvc_ratelimit always;
-add_header RateLimit-Policy $authsvc_ratelimit_policy always;
-add_header X-RateLimit-Limit $authsvc_shown_limit always;
-add_header X-RateLimit-Remaining $authsvc_shown_remaining always;
-add_header X-RateLimit-Reset $authsvc_shown_reset always;
+add_header RateLimit-Policy $authsvc_policy always;
+add_header X-RateLimit-Limit $authsvc_s_max always;
+add_header X-RateLimit-Remaining $authsvc_s_left always;
+add_header X-RateLimit-Reset $authsvc_s_wait always;
+# To callers with an API key, once its end is announced.
+add_header Deprecation $authsvc_s_depr always;
+add_header Sunset $authsvc_s_sun always;
+add_header Link $authsvc_link always;
+add_header X-Auth-Warning $authsvc_warn always;
 """
 
 _LOCATION = f"""# Include in each location that authsvc protects, beside its proxy_pass.
 #
-{_LOCATION_NOTES}
+{LOCATION_NOTES}
 if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
 set $authsvc_served $uri;
 auth_request _authsvc;
@@ -222,7 +262,7 @@ auth_request _authsvc;
 error_page 401 = @authsvc_401;
 error_page 403 = @authsvc_403;
 error_page 500 = @authsvc_500;
-{_TO_THE_API}"""
+{TO_THE_API}"""
 
 _STRIP = """# Include in every location that authsvc does NOT protect, beside its proxy_pass.
 # It removes the identity headers a client made up, so that the API can trust them everywhere.
@@ -230,6 +270,7 @@ _STRIP = """# Include in every location that authsvc does NOT protect, beside it
 
 <<strip>>
 proxy_set_header X-Auth-Receipt "";
+proxy_set_header X-Auth-Warning "";
 """
 
 _PROOF = f"""\
@@ -245,71 +286,7 @@ if ($authsvc_status != 200) {{
 }}
 types {{ }}
 default_type application/problem+json;
-{_TO_THE_API}"""
-
-_OPENRESTY = f"""# Include INSTEAD of authsvc-location.conf, in nginx with the Lua module (OpenResty).
-# It takes over the status directly, and lets nothing pass but a 200 that carries X-Auth-Status: 200.
-# Lua cannot ask for HTTP/2 clients (ngx.location.capture refuses): they get 500. Use the other file then.
-#
-{_LOCATION_NOTES}
-<<forget>>
-if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
-set $authsvc_served "";
-
-access_by_lua_block {{
-    local identity = {{
-        <<lua_identity>>
-    }}
-    local verdict = {{
-        <<lua_verdict>>
-    }}
-
-    local function answer_headers(answer)
-        local said = {{}}
-        for name, value in pairs(answer.header) do
-            if type(value) == "table" then value = table.concat(value, ", ") end
-            said[name:lower()] = value
-        end
-        return said
-    end
-
-    local function status_for_client(answer, said)
-        local status, meant = answer.status, said["x-auth-status"]
-        if status == 200 and meant == "200" then return 200 end
-        if status == 401 or status == 429 then return status end
-        if status ~= 403 then return 503 end
-        if meant == "429" or meant == "503" then return tonumber(meant) end
-        return 403
-    end
-
-    local function refuse(status, said)
-        ngx.status = status
-        ngx.header["Content-Type"] = "application/problem+json"
-        ngx.header["Cache-Control"] = "no-store"
-        ngx.header["WWW-Authenticate"] = said["www-authenticate"]
-        ngx.header["Retry-After"] = said["retry-after"] or (status == 503 and "5" or nil)
-        local plain = status == 503 and '<<unavailable>>' or '{{"title":"Refused"}}'
-        ngx.say(said["x-auth-error"] or plain)
-        return ngx.exit(ngx.HTTP_OK)
-    end
-
-    local _ = ngx.var.request_id  -- read before it is copied, or the question would get an id of its own
-    ngx.var.authsvc_served = ngx.var.uri  -- here, not by `set`: a nested location inherits this block, but no `set`
-    local answer = ngx.location.capture("_authsvc", {{ method = ngx.HTTP_GET, copy_all_vars = true }})
-    local said = answer_headers(answer)
-    local status = status_for_client(answer, said)
-    for name, variable in pairs(verdict) do ngx.var[variable] = said[name] or "" end
-    ngx.var.authsvc_upstream_status = answer.status
-    if status ~= 200 then return refuse(status, said) end
-    for name, variable in pairs(identity) do ngx.var[variable] = said[name] or "" end
-    if (said["x-auth-receipt"] or "") ~= "" then ngx.var.authsvc_receipt = said["x-auth-receipt"] end
-}}
-
-# For what is not authsvc's: a `deny` line of yours, trouble of nginx or of Lua.
-error_page 401 = @authsvc_401;
-error_page 403 = @authsvc_403;
-error_page 500 = @authsvc_500;
-{_TO_THE_API}"""
+{TO_THE_API}"""
 
 TEMPLATES = {
     "authsvc-http.conf": _HTTP,
@@ -317,5 +294,4 @@ TEMPLATES = {
     "authsvc-location.conf": _LOCATION,
     "authsvc-strip.conf": _STRIP,
     "authsvc-proof.conf": _PROOF,
-    "authsvc-openresty.conf": _OPENRESTY,
 }

@@ -30,6 +30,7 @@ IDENTITY: Headers = (
     ("X-User-Roles", '["reader","writer"]'),
     ("X-User-Issuer", "https://issuer.example"),
     ("X-User-Tenant", "acme"),
+    ("X-Auth-Method", "oidc"),
     ("X-Org-ID", "org-7"),
     ("X-Subscription-Plan", "gold"),
 )
