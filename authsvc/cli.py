@@ -9,41 +9,18 @@ import ipaddress
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from authsvc import __version__, setup
+from authsvc import __version__, apikeytool, commands, migrationcommands, setup
+from authsvc.options import WithoutWords, checked, config_option, json_option, load_or_exit
 
 if TYPE_CHECKING:
     from authsvc.adapters.config import Settings
 
-_config: Callable[[Any], Any] = click.option(
-    "-c",
-    "--config",
-    "file",
-    default="authsvc.yaml",
-    envvar="AUTHSVC_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The config file.",
-)
-_as_json: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
-
-_NOTHING_TYPED = "no token was given on standard input"
-
-
-class _WithoutWords(click.Command):
-    """A command that takes options only. Whoever gives it a word most likely means the config file."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.allow_extra_args = True
-        rest = super().parse_args(ctx, args)
-        if ctx.args and not ctx.resilient_parsing:
-            ctx.fail(f"{ctx.args[0]!r} is a word too many: name the config file with -c {ctx.args[0]}")
-        return rest
+_WORKER = "fast; or threads, which auto takes where uvloop or gunicorn_h1c is missing."
 
 
 def _method(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -83,26 +60,31 @@ def main() -> None:
     """authsvc: the decision behind nginx's auth_request."""
 
 
-@main.command(cls=_WithoutWords, short_help="Answer nginx.")
-@_config
+for _group in (commands.keys, commands.limits, apikeytool.apikeys, migrationcommands.migration):
+    main.add_command(_group)
+
+
+@main.command(cls=WithoutWords, short_help="Answer nginx.")
+@config_option
 @click.option("--bind", default="127.0.0.1:8000", show_default=True, help="host:port or unix:/path")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="One a core is plenty.")
-def serve(file: str, bind: str, workers: int) -> None:
+@click.option("--worker", default="auto", type=click.Choice(["auto", "fast", "threads"]), help=_WORKER)
+def serve(file: str, bind: str, workers: int, worker: str) -> None:
     """Answer nginx."""
-    if not _load(file).memcached and workers > 1:
+    if not load_or_exit(file).memcached and workers > 1:
         click.echo(f"authsvc: {workers} workers without memcached each count limits for themselves", err=True)
     from authsvc.server import serve as run
 
-    run(file, bind, workers)
+    run(file, bind, workers, worker)
 
 
-@main.command(cls=_WithoutWords, short_help="Say every mistake in the config file.")
-@_config
+@main.command(cls=WithoutWords, short_help="Say every mistake in the config file.")
+@config_option
 @click.option("--online", is_flag=True, help="Ask each provider for its keys too.")
-@_as_json
+@json_option
 def check(file: str, online: bool, as_json: bool) -> None:
     """Say every mistake in the config file, and what holds where it is silent."""
-    settings, mistakes = _checked(file)
+    settings, mistakes = checked(file)
     notes = list(settings.notes) if settings else []
     answers = _asked(settings) if online and settings else []
     if as_json:
@@ -127,7 +109,7 @@ def _asked(settings: Settings) -> list[Any]:
 
 
 @main.command(short_help="List the types of provider.")
-@_as_json
+@json_option
 def providers(as_json: bool) -> None:
     """List the types of provider: what each needs to know, and the first thing people get wrong there."""
     click.echo(json.dumps(setup.providers_json(), indent=2) if as_json else setup.providers_text())
@@ -165,27 +147,29 @@ def init(kind: str, also: tuple[str, ...], output: str | None, **given: tuple[st
 
 
 @main.command(short_help="Say step by step how a call would be decided.")
-@_config
+@config_option
 @click.option("--token", help="A bearer token; - reads it from standard input, where no history keeps it.")
+@click.option("--api-key", "key", help="An API key, or - as for --token; with both, the token is typed first.")
 @click.option("--ip", default="127.0.0.1", show_default=True, callback=_address, help="The client's address.")
-@_as_json
+@json_option
 @click.argument("method", callback=_method)
 @click.argument("target", callback=_target)
-def explain(file: str, token: str | None, ip: str, as_json: bool, method: str, target: str) -> None:
+def explain(file: str, token: str | None, key: str | None, ip: str, as_json: bool, method: str, target: str) -> None:
     """Say step by step how METHOD TARGET, such as GET /api/x?y=1, would be decided.
 
     Counts against no limit. Exit 0 allow, 1 deny.
     """
-    token = _token(token)
+    token = _secret(token, "token", r"(authorization:\s*)?bearer\s+")
+    key = _secret(key, "api-key", r"(authorization:\s*)?apikey\s+|[a-z0-9-]+:\s+")
     from authsvc.explain import explain as tell
 
-    explanation = tell(_load(file), method, target, token, ip)
+    explanation = tell(load_or_exit(file), method, target, token, ip, key)
     click.echo(json.dumps(explanation.as_json(), indent=2) if as_json else explanation.as_text())
     sys.exit(0 if explanation.allowed else 1)
 
 
-@main.command(cls=_WithoutWords, short_help="Print or write the nginx include files.")
-@_config
+@main.command(cls=WithoutWords, short_help="Print or write the nginx include files.")
+@config_option
 @click.option(
     "--upstream",
     default="127.0.0.1:8000",
@@ -205,48 +189,6 @@ def nginx(file: str, upstream: str, forward_token: bool, output: str | None) -> 
         click.echo(f"# ---- {name} ----\n{text}")
 
 
-@main.group(short_help="Look at the providers' keys, or drop old ones.")
-def keys() -> None:
-    """Look at the keys that verify tokens, or have every process drop those that are listed no more."""
-
-
-@keys.command(name="show", cls=_WithoutWords, short_help="Print the keys that are in force.")
-@_config
-@_as_json
-def show_keys(file: str, as_json: bool) -> None:
-    """Print each provider's keys as the fleet shares them. Exit 0 where every provider has some, else 1."""
-    from authsvc.keytool import show
-
-    found = show(_load(file))
-    click.echo(json.dumps([one.as_json() for one in found], indent=2) if as_json else _paragraphs(found))
-    sys.exit(0 if all(one.keys for one in found) else 1)
-
-
-@keys.command(name="flush", short_help="Drop keys that their provider lists no more.")
-@_config
-@click.argument("provider", required=False)
-def flush_keys(file: str, provider: str | None) -> None:
-    """Ask PROVIDER, or all of them, and drop what it lists no more, within a second in every process of the fleet.
-
-    For the day when a key was stolen: first withdraw it at the provider, then call this. Exit 0 done, 1 not.
-    """
-    from authsvc.keytool import flush
-
-    settings = _load(file)
-    chosen = [one for one in settings.providers if provider in (None, one.name)]
-    if not chosen:
-        known = ", ".join(one.name for one in settings.providers) or "none"
-        raise click.BadParameter(f"{provider!r} is no provider of {file}: it has {known}", param_hint="'PROVIDER'")
-    done = [flush(settings, one) for one in chosen]
-    for one in done:
-        click.echo(one.as_text(), err=bool(one.problem))
-    sys.exit(1 if any(one.problem for one in done) else 0)
-
-
-def _paragraphs(found: Iterable[Any]) -> str:
-    return "\n\n".join(one.as_text() for one in found)
-
-
 @main.command(short_help="Print the JSON Schema of the config file.")
 def schema() -> None:
     """Print the JSON Schema of the config file, for editors."""
@@ -264,52 +206,33 @@ def demo(only_check: bool) -> None:
     sys.exit(run(only_check=only_check))
 
 
-def _load(file: str) -> Settings:
-    settings, mistakes = _checked(file)
-    for line in mistakes:
-        click.echo(line, err=True)
-    return settings or sys.exit(3)
-
-
-def _checked(file: str) -> tuple[Settings | None, list[str]]:
-    """The settings, or else the mistakes in the file."""
-    from authsvc.adapters.config import ConfigError, load
-
-    try:
-        return load(file), []
-    except ConfigError as problem:
-        return None, _told(file, problem.lines)
-
-
-def _told(file: str, lines: list[str]) -> list[str]:
-    """The mistakes, and how to name another file where there is none."""
-    return lines if Path(file).exists() else [f"{line}: name it with -c" for line in lines]
-
-
-def _token(given: str | None) -> str | None:
-    """The token that was given or typed, without the words it is sent with."""
+def _secret(given: str | None, option: str, sent_with: str) -> str | None:
+    """The token or key that was given or typed, without the words it is sent with."""
     if given is None:
         return None
+    name, hint = option.replace("api-key", "API key"), f"'--{option}'"
     if not given.strip():
-        raise click.BadParameter("no token was given: what follows --token is empty", param_hint="'--token'")
-    typed = _first_line() if given == "-" else given
-    token = re.sub(r"(?i)\A(authorization:\s*)?bearer\s+", "", typed.strip())
-    if not token:
-        raise click.BadParameter(_NOTHING_TYPED, param_hint="'--token'")
-    return token
+        raise click.BadParameter(f"no {name} was given: what follows --{option} is empty", param_hint=hint)
+    typed = _line() if given == "-" else given
+    secret = re.sub(rf"(?i)\A({sent_with})", "", typed.strip())
+    if not secret:
+        raise click.BadParameter(f"no {name} was given on standard input", param_hint=hint)
+    return secret
 
 
-def _first_line() -> str:
+def _line() -> str:
     return sys.stdin.buffer.readline().decode("utf-8", "replace")
 
 
 def _nginx_files(file: str, upstream: str, forward_token: bool) -> dict[str, str]:
     from authsvc.core.response import BASE_HEADERS
-    from authsvc.nginx import render
+    from authsvc.nginx import KEY_HEADER, render
 
-    headers = [*BASE_HEADERS, *_load(file).extract]
+    settings = load_or_exit(file)
+    headers = [*BASE_HEADERS, *settings.extract]
+    key_header = settings.api_keys.header if settings.api_keys else KEY_HEADER
     try:
-        return render(headers, upstream=upstream, forward_token=forward_token)
+        return render(headers, upstream=upstream, forward_token=forward_token, key_header=key_header)
     except ValueError as problem:
         click.echo(f"{file}: authentication.oidc.extract_headers: {problem}", err=True)
         sys.exit(3)

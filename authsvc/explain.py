@@ -11,16 +11,19 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from authsvc import explainkeys
 from authsvc.adapters.config import Settings
 from authsvc.adapters.keystate import KeyStatus
 from authsvc.adapters.store import MemoryStore
 from authsvc.adapters.yamlfile import visible
 from authsvc.core import jwt, ratelimit, rbac, strict
 from authsvc.core.claims import claim_at
+from authsvc.core.identify import Way
 from authsvc.core.model import Decision, Identity, Reason, Refused, Request, Unavailable
 from authsvc.core.response import Headers, face, render
 from authsvc.core.signature import ALGORITHMS
-from authsvc.nextsteps import FOR_KEYS, NEXT_STEPS
+from authsvc.explainkeys import Step, span
+from authsvc.nextsteps import FOR_API_KEYS, FOR_KEYS, NEXT_STEPS
 from authsvc.service import Service
 
 _ASK_FOR_ALGORITHM = "ask the issuer for RS256 or ES256"
@@ -29,18 +32,11 @@ _SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 _ABOUT_TIMES = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.ISSUED_IN_FUTURE})
 _ABOUT_ROLES = frozenset({Reason.ROLE_REQUIRED, Reason.INSUFFICIENT_SCOPE})
 _AT_LIMIT = frozenset({Reason.RATE_LIMITED, Reason.LIMITS_UNAVAILABLE})
-_PERIODS = {seconds: name for name, seconds in ratelimit.PERIODS_S.items()}
+_OF_COUNTS = frozenset(
+    {"RateLimit", "RateLimit-Policy", *(f"X-RateLimit-{n}" for n in ("Limit", "Remaining", "Reset"))}
+)
 _SHOWN = 10  # of a list of roles, scopes or audiences
 _LATE_KEYS_S = 1.0  # a download that was given up ends a moment later, and only then says why
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One question on the way; `passed` of `None` means it was not reached, or there was nothing to ask."""
-
-    name: str
-    passed: bool | None
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +74,32 @@ class Explanation:
         return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in self.headers if value)])
 
 
-def explain(settings: Settings, method: str, target: str, token: str | None, ip: str) -> Explanation:
+def explain(
+    settings: Settings, method: str, target: str, token: str | None, ip: str, api_key: str | None = None
+) -> Explanation:
     """How this call would be decided now. Downloads the keys of the token's issuer only."""
     now = time.time()
     authorization = None if token is None else f"Bearer {token}"
     service = Service(settings, store=MemoryStore())
-    decision, identity_headers = service.gate.decide(Request(method, target, authorization, ip, "explain"), now)
+    request = Request(method, target, authorization, ip, "explain", api_key=api_key)
+    decision, identity_headers = service.gate.decide(request, now)
     _, headers = render(decision, identity_headers)
-    ignored = _ignored(service, authorization, now) if decision.ignored else ""
+    ignored = _ignored(service, request, now) if decision.ignored else ""
     words = _Words(service, token)
     decision = replace(decision, detail=words.of(decision.reason, decision.detail, decision))
     if decision.ignored:
         ignored = f"credential ignored: {decision.ignored.value}: {words.of(decision.ignored, ignored)}"
-    steps = _steps(settings, f"{method} {decision.path}", decision, _token_step(token, now, words), ignored)
-    counted_nothing = [(name, value) for name, value in headers if not name.startswith("RateLimit")]
+    sent = [_token_step(token, now, words)] if token is not None or api_key is None else []
+    sent += [explainkeys.key_step(service.gate.who.api_keys, api_key, now)] if api_key is not None else []
+    steps = _steps(settings, f"{method} {decision.path}", decision, sent, ignored)
+    counted_nothing = [(name, value) for name, value in headers if name not in _OF_COUNTS]
     return Explanation(decision, _next_step(decision, token, words), steps, counted_nothing)
 
 
-def _ignored(service: Service, authorization: str | None, now: float) -> str:
+def _ignored(service: Service, request: Request, now: float) -> str:
     """What was wrong with a credential that a public path did without."""
     try:
-        service.gate.identify(Request("GET", "/", authorization), now)
+        service.gate.who.identify(request, now, Way())
     except (Refused, Unavailable) as trouble:
         return trouble.detail
     return ""
@@ -112,7 +113,8 @@ def _next_step(decision: Decision, token: str | None, words: _Words) -> str:
         return _ASK_FOR_ALGORITHM
     if reason is Reason.KEYS_UNAVAILABLE:
         return FOR_KEYS.get(words.download().outcome, NEXT_STEPS[reason])
-    return NEXT_STEPS.get(reason, "")
+    by_key = decision.identity is not None and decision.identity.method == "api_key"
+    return FOR_API_KEYS.get(reason, NEXT_STEPS.get(reason, "")) if by_key else NEXT_STEPS.get(reason, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class _Words:
 
     def of(self, reason: Reason, detail: str, decision: Decision | None = None) -> str:
         if reason in _ABOUT_TIMES:
-            return re.sub(r"\b(\d+) s\b", lambda seconds: _span(int(seconds[1])), detail)
+            return re.sub(r"\b(\d+) s\b", lambda seconds: span(int(seconds[1])), detail)
         if reason in _ABOUT_ROLES and decision and decision.identity and not detail.startswith(_OF_SCOPES):
             return f"the rule asks for {_some(decision.wanted, ' or ')}; {self._roles(decision.identity)}"
         if reason is Reason.UNSUPPORTED_ALGORITHM:
@@ -137,6 +139,8 @@ class _Words:
         """The caller's roles; where there are none, which claim was looked at."""
         if identity.roles:
             return f"the caller has {_some(identity.roles)}"
+        if identity.method == "api_key":
+            return "the caller has no role: his key was made without any"
         provider = next(known for known in self.service.settings.providers if known.name == identity.provider)
         claim = " or ".join(".".join(source.path) for source in provider.roles)
         missing = all(claim_at(identity.claims, source.path) is None for source in provider.roles)
@@ -148,7 +152,7 @@ class _Words:
     def download(self) -> KeyStatus:
         """How the download of this token's keys went, once it has ended."""
         token = jwt.parse(self.token or "")
-        provider = self.service.gate.providers.find(token.issuer, token.claims).name
+        provider = self.service.gate.who.providers.find(token.issuer, token.claims).name
         ends = time.monotonic() + _LATE_KEYS_S
         while (found := self.service.ready()[provider]).outcome == "none" and time.monotonic() < ends:
             time.sleep(0.02)
@@ -173,14 +177,6 @@ def _about_alg(alg: str) -> str:
     return f"alg {alg!r} is none that authsvc verifies" if alg else "the token's header names no alg"
 
 
-def _span(seconds: float) -> str:
-    """7265 as `2 h`: as coarse as a reader needs it."""
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _some(names: Iterable[str], between: str = ", ") -> str:
     """The first names of a list that may be long."""
     listed = list(names)
@@ -188,14 +184,15 @@ def _some(names: Iterable[str], between: str = ", ") -> str:
     return between.join(listed[:_SHOWN]) + more
 
 
-def _steps(settings: Settings, call: str, decision: Decision, token: Step, ignored: str) -> list[Step]:
+def _steps(settings: Settings, call: str, decision: Decision, sent: list[Step], ignored: str) -> list[Step]:
     return [
         Step("call", bool(decision.path), call if decision.path else decision.detail),
         _rule_step(settings, decision),
-        token,
+        *sent,
         _identity_step(decision, ignored),
         _admit_step(decision),
         _limit_step(settings, decision),
+        *([explainkeys.other_step(decision, decision.other)] if decision.other else []),
     ]
 
 
@@ -221,7 +218,7 @@ def _asked(asks: rbac.Asks) -> list[str]:
     said += map(str, asks.require)
     said += ["a second factor"] if asks.strength.mfa else []
     longest = asks.strength.max_age_s
-    return said + ([f"signed in within {_span(longest)}"] if longest is not None else [])
+    return said + ([f"signed in within {span(longest)}"] if longest is not None else [])
 
 
 def _token_step(token: str | None, now: float, words: _Words) -> Step:
@@ -246,14 +243,15 @@ def _audience(audience: Any) -> str:
 def _expiry(expires: Any, now: float) -> str:
     if type(expires) not in (int, float) or not 0 <= expires < 2**53:  # a larger one has no seconds left to count
         return "no usable exp"
-    return f"expires in {_span(expires - now)}" if expires > now else f"expired {_span(now - expires)} ago"
+    return f"expires in {span(expires - now)}" if expires > now else f"expired {span(now - expires)} ago"
 
 
 def _identity_step(decision: Decision, ignored: str) -> Step:
     identity = decision.identity
     if identity is not None:
         roles = _some(identity.roles) or "none"
-        return Step("identity", True, f"{identity.user_id} of {identity.provider}, roles: {roles}")
+        by = "by API key" if identity.method == "api_key" else f"of {identity.provider}"
+        return Step("identity", True, f"{identity.user_id} {by}, roles: {roles}")
     if ignored:
         return Step("identity", False, ignored)
     if decision.provider or face(decision.reason).status == 401:
@@ -276,8 +274,16 @@ def _limit_step(settings: Settings, decision: Decision) -> Step:
     if not decision.allowed:
         at_limit = decision.reason in _AT_LIMIT
         return Step("limit", False if at_limit else None, decision.detail if at_limit else "not reached")
-    tier = ratelimit.tier_for(settings.limits, decision.identity)
-    if tier is None or tier.limit is None:
-        return Step("limit", True, f"tier {tier.name}: unlimited" if tier else "no limit applies")
-    rate = f"{tier.limit}/{_PERIODS[tier.window_s]}"
-    return Step("limit", True, f"tier {tier.name}: {rate} (what is used is not asked here)")
+    if not decision.quotas and not decision.tier:
+        tier = ratelimit.tier_for(settings.limits, decision.identity)
+        unlimited = tier is not None and not tier.rates
+        return Step("limit", True, f"tier {tier.name}: unlimited" if tier and unlimited else "no limit applies")
+    return Step("limit", True, f"{_tier(settings, decision)} (what is used is not asked here)")
+
+
+def _tier(settings: Settings, decision: Decision) -> str:
+    own = (rule.spending.own for rule in settings.policy.rules if rule.spending.own)
+    known = {tier.name: tier for tier in (*settings.limits.tiers, *own, settings.limits.anonymous) if tier}
+    tier = known[decision.tier]
+    mode = ", in shadow: nobody is refused" if tier.shadow else ""
+    return f"tier {tier.name}: {' and '.join(map(str, tier.rates))}{mode}"

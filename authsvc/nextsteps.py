@@ -29,6 +29,18 @@ NEXT_STEPS = {
     Reason.ROLE_REQUIRED: "give the caller the role, or check roles_claim if the role is elsewhere in the token",
     Reason.INSUFFICIENT_SCOPE: "ask the issuer for a token with these scopes",
     Reason.INACTIVE_TOKEN: "get a fresh token: this one has expired or was revoked",
+    Reason.MALFORMED_API_KEY: "send the key whole, as authsvc apikeys new showed it: ask_<id>_<secret>",
+    Reason.MISTYPED_API_KEY: "copy the key again: some character of it is another one",
+    Reason.SEVERAL_API_KEYS: "send one key, in one header",
+    Reason.UNKNOWN_API_KEY: "see whether keys_file is the right one, and what authsvc apikeys list shows",
+    Reason.REVOKED_API_KEY: "make the owner a new key with authsvc apikeys new, if he is to have one",
+    Reason.EXPIRED_API_KEY: "make the owner a new key with authsvc apikeys new, if he is to have one",
+    Reason.REPLACED_API_KEY: "send the key that took its place; authsvc apikeys list names it",
+    Reason.API_KEYS_PAUSED: "send a token, or call again after Retry-After: this brown-out shows who still needs keys",
+    Reason.API_KEYS_ENDED: "send a token: the day announced in deprecation is over",
+    Reason.TWO_CREDENTIALS: "send one of them, or choose another way in migration.both",
+    Reason.DIFFERENT_OWNERS: "have the key's owner be the user or the client of the token, or send one of them",
+    Reason.OIDC_NOT_OPEN: "raise migration.oidc_rollout, or name the user in migration.beta; his API key still counts",
     Reason.STEP_UP_REQUIRED: "sign in again with what the challenge asks for (acr_values, max_age)",
     Reason.CLAIMS_CHALLENGE: "hand the challenge's claims to the client library, which signs the user in again",
     Reason.AUTH_CONTEXT_REQUIRED: "have the client declare cp1 (xms_cc), so that it can be asked for the context",
@@ -47,6 +59,14 @@ NEXT_STEPS = {
     Reason.INTROSPECTION_UNAVAILABLE: "see whether this machine reaches the introspection endpoint, and at secret_file",
     Reason.RATE_LIMITED: "wait, or move the caller to another tier",
     Reason.IDENTITY_TOO_LARGE: "have the issuer put fewer or shorter values into the claims that become headers",
+}
+# Of a caller with an API key: what the rules say -> the next step, else that of the reason.
+FOR_API_KEYS = {
+    Reason.ROLE_REQUIRED: "give the owner a key with the role: authsvc apikeys new --roles",
+    Reason.INSUFFICIENT_SCOPE: "give the owner a key with these scopes: authsvc apikeys new --scopes",
+    Reason.PROVIDER_NOT_ALLOWED: "send a token, or add api_keys to the rule's providers if keys are meant",
+    Reason.CLAIM_REQUIRED: "add the claim to the key's claims in keys_file, or send a token",
+    Reason.IDENTITY_TOO_LARGE: "give the owner a key with fewer roles or shorter claims",
 }
 _OPEN_IT = "open this address in a browser: mend the issuer in the config, or set jwks_uri"
 # Of no keys: how the download went -> the next step, else that of the reason.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import sys
 import time
@@ -9,21 +11,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 from authsvc.adapters import config
+from authsvc.adapters.background import Background
+from authsvc.adapters.fleet import Board, Fleet, Resets
 from authsvc.adapters.introspection import Introspector
 from authsvc.adapters.journal import Journal, Lines
+from authsvc.adapters.keyfile import KeyFile
 from authsvc.adapters.keyring import Keyring
 from authsvc.adapters.keystate import KeyStatus
 from authsvc.adapters.limiter import Limiter
+from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.sharedkeys import SharedKeys
-from authsvc.adapters.store import MemcachedStore, MemoryStore, Store, StoreDown
+from authsvc.adapters.store import MemoryStore, Store, StoreDown
+from authsvc.adapters.tokenmemory import TokenMemory
 from authsvc.app import WsgiApp, build_app
+from authsvc.core.callers import ApiKeys
 from authsvc.core.gate import Gate
+from authsvc.core.identify import Identifier
 from authsvc.core.model import Decision, MustWait, Reason, Request
 from authsvc.core.provider import Providers
 from authsvc.core.response import Headers, render
 
 DEFAULT_CONFIG = "authsvc.yaml"
 SAY_AGAIN_S = 60
+TEND_S = 0.8  # a reset reaches every process within a second
 
 
 class Service:
@@ -36,22 +46,73 @@ class Service:
         store: Store | None = None,
         lines: Lines | None = None,
         clock: Callable[[], float] = time.time,
+        processes: int = 1,
+        receipt_key: bytes = b"",
     ) -> None:
         self.settings, self._clock = settings, clock
+        self.key_file: KeyFile | None = None
         self._said_at = float("-inf")
         self.journal = Journal(settings.sample_allows, lines)
         self._store = store = store or store_of(settings)
         shared = shared_keys(settings, store, self.journal.key_event)
         self.keyring = Keyring(settings.providers, settings.key_times, shared, self.journal, clock)
+        self.fleet, self.board, self._resets = Fleet(store, processes), Board(), Resets()
+        self.limiter = Limiter(
+            store, settings.on_store_error, self._store_trouble, lambda: self.fleet.size, self.board.sample
+        )
         self.gate = Gate(
-            providers=Providers(settings.providers),
+            who=Identifier(
+                Providers(settings.providers),
+                self.keyring,
+                Introspector(settings.introspection, self.journal.key_event),
+                self._api_keys(settings),
+                settings.rollout,
+                TokenMemory(),
+            ),
             policy=settings.policy,
             limits=settings.limits,
             extract=settings.extract,
-            keys=self.keyring,
-            counters=Limiter(store, settings.on_store_error, self._store_trouble),
-            introspects=Introspector(settings.introspection, self.journal.key_event),
+            counters=self.limiter,
+            receipt_key=_receipt_key(settings, receipt_key),
         )
+        self._background = Background("limits", self._tend, TEND_S, self.journal.say)
+
+    def _api_keys(self, settings: config.Settings) -> ApiKeys | None:
+        """Where keys are accepted at all. Raises `KeyFileError` where their file has mistakes."""
+        given = settings.api_keys
+        if given is None:
+            return None
+        self.key_file = KeyFile(given.file, self._key_file_event)
+        return ApiKeys(self.key_file.current, given.deprecation, given.both)
+
+    def _key_file_event(self, event: str) -> None:
+        self.journal.trouble(f"api_keys_{event}")
+        for line in self.key_file.trouble if self.key_file else ():
+            self.journal.say(f"{line}; the API keys in force stay")
+
+    def start(self) -> None:
+        """Load the keys, and begin what goes on in the background."""
+        self.keyring.start()
+        if self.key_file is not None:
+            self.key_file.start(self._clock)
+        self.journal.start()
+        if self._store.shared:
+            self._background.start()
+
+    def stop(self) -> None:
+        self.keyring.stop()
+        self._background.stop()
+        self.journal.stop()
+
+    def _tend(self) -> None:
+        """What the limits need beside the calls; while the store is down, nothing of it."""
+        now = self._clock()
+        self._store.probe()
+        with contextlib.suppress(StoreDown):
+            self.fleet.beat(now)
+            self.limiter.forget(self._resets.news(self._store))
+            self.board.publish(self._store, self.fleet.place, now)
+        self.limiter.tidy(now)
 
     def _store_trouble(self, event: str) -> None:
         """Counted always, said once a minute: calls go on, so nobody would notice else."""
@@ -72,7 +133,7 @@ class Service:
             self.journal.record(request, decision, time.perf_counter() - started, now)
         except Exception:  # noqa: BLE001 - a full disk must not decide who gets in
             self.journal.trouble("journal_failed")
-        return render(decision, headers)
+        return render(decision, headers, self.settings.rate_headers)
 
     def _decide(self, request: Request, now: float) -> tuple[Decision, Headers]:
         try:
@@ -109,7 +170,14 @@ class Service:
 
 def store_of(settings: config.Settings) -> Store:
     """Where this config has its counters and its shared keys."""
-    return MemcachedStore(settings.memcached) if settings.memcached else MemoryStore()
+    return MemcachedStore(settings.memcached, access=settings.access) if settings.memcached else MemoryStore()
+
+
+def _receipt_key(settings: config.Settings, given: bytes) -> bytes:
+    """What the fleet has in common, else this host's workers, else nobody: then another worker counts once more."""
+    if settings.secret is not None:
+        return hashlib.blake2b(b"authsvc receipt", key=settings.secret[:64]).digest()
+    return given or os.urandom(32)
 
 
 def shared_keys(settings: config.Settings, store: Store, report: Callable[[str, str], None]) -> SharedKeys | None:
@@ -135,11 +203,14 @@ def create_app(path: str | None = None) -> WsgiApp:
     return start_app(settings)
 
 
-def start_app(settings: config.Settings) -> WsgiApp:
-    """The WSGI app with its keys loaded and its background thread running."""
+def start_app(settings: config.Settings, processes: int = 1, receipt_key: bytes = b"") -> WsgiApp:
+    """The WSGI app with its keys loaded and its background threads running.
+
+    `processes` are those of this host; where they have one `receipt_key`, each knows what another has counted.
+    """
     _make_metrics_dir()
-    service = Service(settings)
-    service.keyring.start()
+    service = Service(settings, processes=processes, receipt_key=receipt_key)
+    service.start()
     return build_app(service)
 
 

@@ -158,7 +158,7 @@ def _settings(said: Entry, info: Info) -> Iterator[str]:
 
 def _about(name: str) -> str:
     """What the schema says of it."""
-    from authsvc.adapters.schema import ProviderShape
+    from authsvc.adapters.schema.providers import ProviderShape
 
     text = (ProviderShape.model_fields[name].description or name).rstrip(".")
     return text[0].lower() + text[1:]

@@ -184,6 +184,31 @@ def test_an_exception_at_the_door_is_a_403_that_tells_nothing(path: str) -> None
     assert "secret" not in str(answer.headers)
 
 
+class Marking:
+    """A service whose answer carries what a falcon response would have changed."""
+
+    def __init__(self) -> None:
+        self.journal = Journal(lines=io.StringIO())
+
+    def answer(self, request: Request) -> tuple[int, Headers]:
+        return 200, HEADERS
+
+    def refuse(self, reason: Reason) -> tuple[int, Headers]:
+        return 403, HEADERS
+
+
+HEADERS = [("X-Auth-Status", "200"), ("X-User-Id", "a b%20é")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_answer_is_what_the_service_says_and_nothing_of_it_is_changed_meanwhile(method: str) -> None:
+    answer = raw(build_app(Marking()), method, "/auth", {})  # type: ignore[arg-type]
+    assert (answer.status, answer.body) == (200, b"")
+    told = {"content-length": "0", "content-type": "application/json"}
+    assert answer.headers == {"x-auth-status": "200", "x-user-id": "a b%20é"} | told
+    assert HEADERS == [("X-Auth-Status", "200"), ("X-User-Id", "a b%20é")]  # they may be a remembered token's
+
+
 class BrokenStore:
     """A store that raises what nobody foresaw."""
 
@@ -260,6 +285,8 @@ def test_an_audit_line_says_who_did_what_and_why(door: Door, issuer: Issuer) -> 
         "user": "ann",
         "client_ip": "203.0.113.7",
         "tier": "",
+        "shadow": "",
+        "auth": "oidc",
         "ignored": "",
     }
 

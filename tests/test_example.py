@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -46,7 +48,7 @@ def settings(place: dict[str, Any], at: Where = ()) -> Iterator[tuple[Where, dic
             yield from settings(inner, (*at, "*"))
 
 
-ALL = dict(settings(SCHEMA))
+ALL = {at: said for at, said in settings(SCHEMA) if "matching_claim" not in at[:-1]}  # a condition: as in require
 
 
 def written(data: Any, at: Where = ()) -> Iterator[tuple[Where, Any]]:
@@ -77,6 +79,18 @@ def test_the_walk_finds_settings_at_every_depth() -> None:
     } <= set(ALL)
 
 
+def is_valid(at: Where) -> bool:
+    place = {**ALL[at], "$defs": SCHEMA["$defs"]}
+    return ALL[at].get("default") is None or jsonschema.Draft202012Validator(place).is_valid(ALL[at]["default"])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="schema/limits.py: the default of by is what becomes of user_id, which nobody may write"
+)
+def test_every_default_of_the_schema_is_valid_by_the_schema() -> None:
+    assert [at for at in ALL if not is_valid(at)] == []
+
+
 @pytest.mark.parametrize("at", ALL, ids=".".join)
 def test_the_schema_describes(at: Where) -> None:
     description = ALL[at].get("description", "")
@@ -102,7 +116,9 @@ def test_the_examples_optional_settings_are_valid_too() -> None:
     """But for one of two that say the same, and for what only other types take."""
     text = with_the_optional_ones().replace("  secret: ", "  #secret: ")
     text = without(text, [*SPECIAL, "subject_types", "identity_sources", "roles_claim"])
-    assert config.parse(text.replace("/etc/authsvc/ca.pem", str(EXAMPLE)), "f", {}).memcached
+    text = re.sub(r"^  tls: .*\n", "", text, flags=re.MULTILINE)  # its files are read, and are not here
+    text = text.replace("/etc/authsvc/ca.pem", str(EXAMPLE)).replace("/etc/authsvc/api-keys.jsonl", os.devnull)
+    assert config.parse(text, "f", {}).memcached
 
 
 @pytest.mark.parametrize("name", sorted(SPECIAL))
@@ -117,6 +133,7 @@ def test_the_example_shows_the_defaults() -> None:
     shown = dict(written(yaml.safe_load(EXAMPLE.read_text("utf-8"))))
     defaults = {at: said["default"] for at, said in ALL.items() if not isinstance(said.get("default"), dict | None)}
     expected = {at: default for at, default in defaults.items() if default != [] and (at[:-1] in shown or not at[:-1])}
+    expected["rate_limit", "by"] = ["user_id"]  # as it is written, in place of what becomes of it
     assert len(expected) > 16
     assert {at: [shown[at]] if isinstance(default, list) else shown[at] for at, default in expected.items()} == expected
 
@@ -124,6 +141,7 @@ def test_the_example_shows_the_defaults() -> None:
 def test_what_the_example_leaves_out_shows_its_default_in_the_comment() -> None:
     shown, optional = (dict(written(yaml.safe_load(text))) for text in (EXAMPLE.read_text(), with_the_optional_ones()))
     left_out = {at: ALL[at]["default"] for at in set(ALL) - set(shown) if ALL[at].get("default") not in (None, [], "")}
+    left_out = {at: default for at, default in left_out.items() if not isinstance(default, dict)}  # a section's
     assert left_out
     assert {at: optional[at] for at in left_out} == left_out
 

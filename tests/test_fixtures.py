@@ -19,6 +19,7 @@ import pytest
 
 from authsvc.adapters.config import Settings
 from authsvc.adapters.store import MemoryStore
+from authsvc.core.identify import Way
 from authsvc.core.model import Decision, Reason, Request
 from authsvc.core.response import face
 from authsvc.demo.loopback import Loopback
@@ -274,7 +275,7 @@ def test_the_table_of_identities_is_about_those_that_must_be_accepted() -> None:
 def test_an_accepted_token_speaks_for_its_caller(name: str, service: Service) -> None:
     user, client, tenant, kind, mfa = SPEAKS_FOR[name]
     claims = TOKENS[name]["payload"]
-    found = service.gate.identify(Request("GET", "/", f"Bearer {signed(TOKENS[name])}"), time.time())
+    found = service.gate.who.identify(Request("GET", "/", f"Bearer {signed(TOKENS[name])}"), time.time(), Way())
     parts = [claims[part].replace(":", "%3A") if len(user) > 1 else claims[part] for part in user]
     assert (found.key or found.user_id) == ":".join(parts)
     assert found.user_id == claims[user[-1]]
@@ -306,7 +307,7 @@ def test_the_type_knows_where_roles_are(name: str, path: list[str], service: Ser
     value = TOKENS[name]["payload"]
     for part in path:
         value = value[part]
-    assert list(service.gate.identify(Request("GET", "/", f"Bearer {signed(TOKENS[name])}"), time.time()).roles) == value
+    assert list(service.gate.who.identify(Request("GET", "/", f"Bearer {signed(TOKENS[name])}"), time.time(), Way()).roles) == value
 
 
 @needs_the_file

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from authsvc.adapters.config import parse
 from authsvc.adapters.presetinfo import INFO
-from authsvc.adapters.schema import ProviderShape, RuleShape
+from authsvc.adapters.schema import RuleShape
+from authsvc.adapters.schema.providers import ProviderShape
 from authsvc.cli import main
 from authsvc.demo.issuer import Issuer
 from authsvc.explain import Explanation, explain

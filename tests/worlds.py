@@ -6,15 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from authsvc.adapters.tokenmemory import TokenMemory
 from authsvc.core import jwks, rbac
+from authsvc.core.callers import ApiKeys, Rollout
 from authsvc.core.claims import ClaimPath
 from authsvc.core.gate import Gate
+from authsvc.core.identify import Identifier
 from authsvc.core.model import Claims, Decision, MustWait, Quota, Reason, Request, Unavailable
 from authsvc.core.provider import Provider, Providers
-from authsvc.core.ratelimit import Limits, Tier
+from authsvc.core.ratelimit import Charge, Limits
 from keys import TestKey, jwk, key, sign
 
 NOW = 1_800_000_000.0
+RECEIPT_KEY = b"a key for receipts, of the tests"
 ISSUER = "https://id.example.com"
 AUDIENCE = "orders-api"
 
@@ -59,17 +63,18 @@ class KeysByProvider:
 
 @dataclass
 class FakeCounters:
-    """The port Counters: answers every call with the same quota, or is down."""
+    """The port Counters: answers every call with these quotas, or with those of its tier; or is down."""
 
-    answer: Quota | None = None
+    answer: tuple[Quota, ...] = ()
+    by_tier: Mapping[str, tuple[Quota, ...]] = field(default_factory=dict)
     down: bool = False
-    spent: list[tuple[str, str]] = field(default_factory=list)
+    spent: list[tuple[str, str, int]] = field(default_factory=list)
 
-    def spend(self, tier: Tier, counted: str, now: float) -> Quota | None:
-        self.spent.append((tier.name, counted))
+    def spend(self, charge: Charge, now: float) -> tuple[Quota, ...]:
+        self.spent.append((charge.tier.name, charge.who, charge.cost))
         if self.down:
             raise Unavailable(Reason.LIMITS_UNAVAILABLE, "the store is down")
-        return self.answer
+        return self.by_tier.get(charge.tier.name, self.answer)
 
 
 @dataclass
@@ -105,6 +110,9 @@ def key_set(*listed: TestKey | Mapping[str, Any], algorithms: Iterable[str] | No
     return jwks.admit({"keys": entries}, algorithms or provider().algorithms, NOW)
 
 
+COMPLETE = Rollout()
+
+
 def gate(
     keys: Any = None,
     *,
@@ -115,17 +123,25 @@ def gate(
     extract: Mapping[str, ClaimPath] | None = None,
     counters: FakeCounters | None = None,
     introspects: FakeIntrospects | None = None,
+    api_keys: ApiKeys | None = None,
+    rollout: Rollout = COMPLETE,
 ) -> Gate:
     if isinstance(keys, jwks.KeySet):
         keys = FakeKeys(keys)
     return Gate(
-        providers=Providers(providers or [provider()]),
+        who=Identifier(
+            Providers(providers or [provider()]),
+            keys or FakeKeys(key_set(key())),
+            introspects,
+            api_keys,
+            rollout,
+            TokenMemory(),
+        ),
         policy=rbac.Policy(tuple(rules), deny_by_default),
         limits=limits or Limits(),
         extract=extract or {},
-        keys=keys or FakeKeys(key_set(key())),
         counters=counters or FakeCounters(),
-        introspects=introspects,
+        receipt_key=RECEIPT_KEY,
     )
 
 

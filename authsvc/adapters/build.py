@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from authsvc.adapters.presets import fields_of
-from authsvc.adapters.schema import ConditionShape, ConfigShape, OidcShape, ProviderShape, RuleShape
+from authsvc.adapters.schema import AuthenticationShape, ConfigShape, OidcShape, RuleShape
+from authsvc.adapters.schema.limits import RateLimitShape, RuleLimitShape
+from authsvc.adapters.schema.migration import DeprecationShape, MigrationShape
+from authsvc.adapters.schema.parts import ConditionShape
+from authsvc.adapters.schema.providers import ProviderShape
+from authsvc.core.callers import Both, Rollout
 from authsvc.core.claims import Condition, Demand, as_text
+from authsvc.core.migration import Deprecation, Window
 from authsvc.core.model import Reason
 from authsvc.core.provider import Provider, RoleClaim
+from authsvc.core.ratelimit import By, Limits, Rate, Spending, Tier, parse_rate
 from authsvc.core.rbac import Asks, Rule
 from authsvc.core.rbac import rule as rule_of
 from authsvc.core.signature import ALGORITHMS
 from authsvc.core.stepup import Strength
 
 Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """API keys: their file, the header in which clients send them, when they end, and what holds beside a token."""
+
+    file: str
+    header: str
+    deprecation: Deprecation | None
+    both: Both
+
+
 TENANT = re.compile(r"\{tenant[-_]?id\}")
 
 
@@ -129,9 +149,60 @@ def _demand(given: ConditionShape) -> Demand:
     return Demand((asked,), Reason.CLAIM_REQUIRED, f"the provider's require asks that {asked}")
 
 
-def rule(given: RuleShape) -> Rule:
-    """The rule. Raises `ValueError` with what is wrong with its path."""
-    return rule_of(given.path, given.method, given.allowed_roles, asks(given))
+def rule(given: RuleShape, name: str = "", shadow: bool = False) -> Rule:
+    """The rule; `name` is that of its own limit, which may be in shadow. Raises `ValueError`: its path is none."""
+    spending = _spending(given.rate_limit, name, shadow)
+    return rule_of(given.path, given.method, given.allowed_roles, asks(given), spending)
+
+
+def _spending(given: RuleLimitShape | None, name: str, shadow: bool) -> Spending:
+    if given is None:
+        return Spending()
+    return Spending(given.cost, Tier(name, rates(given.limit), shadow=shadow) if given.limit else None)
+
+
+def limits(given: RateLimitShape) -> Limits:
+    """Tiers, whom they count, and the limit for nobody in particular."""
+    in_shadow = given.mode == "shadow"
+    tiers = tuple(
+        Tier(name, rates(one.limit), _match(one.matching_claim), one.mode == "shadow" if one.mode else in_shadow)
+        for name, one in given.tiers.items()
+    )
+    by = tuple(By(one.kind, tuple(one.claim or ())) for one in given.by)
+    if given.anonymous is None:
+        return Limits(tiers, by)
+    anonymous = Tier("anonymous", rates(given.anonymous.limit), shadow=in_shadow)
+    return Limits(tiers, by, anonymous, given.anonymous.ipv6_prefix)
+
+
+def api_keys(given: AuthenticationShape) -> KeySettings | None:
+    """Where keys are accepted, and until when. Raises `ValueError` where the days do not fit together."""
+    keys = given.api_keys
+    if keys is None or not keys.enabled or keys.keys_file is None:
+        return None
+    return KeySettings(keys.keys_file, keys.header, _deprecation(keys.deprecation), given.migration.both)
+
+
+def _deprecation(given: DeprecationShape | None) -> Deprecation | None:
+    if given is None:
+        return None
+    pauses = tuple(Window(one.start, one.start + 60 * one.minutes) for one in given.brown_outs)
+    return Deprecation(given.announce, given.sunset, given.grace, given.link or "", pauses)
+
+
+def rollout(given: MigrationShape) -> Rollout:
+    """To whom OIDC is open."""
+    beta = tuple(condition(one) for one in given.beta if one.claim)
+    return Rollout(given.oidc_rollout, beta, frozenset(user for one in given.beta for user in one.users or ()))
+
+
+def rates(texts: list[str]) -> tuple[Rate, ...]:
+    """All windows of a limit. Raises `ValueError`."""
+    return tuple(rate for text in texts for rate in parse_rate(text))
+
+
+def _match(given: ConditionShape | None) -> Condition | None:
+    return None if given is None else condition(given)
 
 
 def asks(given: RuleShape) -> Asks:

@@ -10,7 +10,9 @@ from authsvc.adapters import build
 from authsvc.adapters.build import TENANT, fill
 from authsvc.adapters.fetch import LOOPBACK, shown
 from authsvc.adapters.presetinfo import INFO, SPECIAL, Setting
-from authsvc.adapters.schema import ConditionShape, ConfigShape, ProviderShape, RuleShape
+from authsvc.adapters.schema import ConfigShape, RuleShape
+from authsvc.adapters.schema.parts import ConditionShape
+from authsvc.adapters.schema.providers import ProviderShape
 from authsvc.adapters.yamlfile import Mistake, Path
 from authsvc.core.provider import Provider
 from authsvc.core.signature import ALGORITHMS
@@ -199,18 +201,15 @@ def left_empty(given: ProviderShape | RuleShape, names: tuple[str, ...], at: Pat
 def conditions(given: list[ConditionShape], at: Path) -> Iterator[Mistake]:
     """Each asks exactly one thing."""
     for number, one in enumerate(given):
-        said = [
-            name
-            for name, value in (("equals", one.equals), ("in", one.in_), ("contains", one.contains))
-            if value is not None
-        ]
-        if len(said) != 1:
-            text = (
-                "asks nothing: add equals, in or contains"
-                if not said
-                else f"has {' and '.join(said)}: keep one of them"
-            )
-            yield Mistake((*at, number), text)
+        yield from one_question(one, (*at, number))
+
+
+def one_question(given: ConditionShape, at: Path) -> Iterator[Mistake]:
+    asked = (("equals", given.equals), ("in", given.in_), ("contains", given.contains))
+    said = [name for name, value in asked if value is not None]
+    if len(said) != 1:
+        text = f"has {' and '.join(said)}: keep one of them" if said else "asks nothing: add equals, in or contains"
+        yield Mistake(at, text)
 
 
 def _urls(given: ProviderShape, at: Path) -> Iterator[Mistake]:

@@ -5,29 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from authsvc.adapters import build, checkproviders
+from authsvc.adapters import build, checkkeys, checklimits, checkproviders, headernames
+from authsvc.adapters.connection import BadTlsFile, TlsFiles, context_of
 from authsvc.adapters.fetch import shown
-from authsvc.adapters.schema import ConfigShape, RuleShape
+from authsvc.adapters.schema import CacheShape, ConfigShape, RuleShape
 from authsvc.adapters.yamlfile import Mistake, Path
-from authsvc.core import ratelimit, rbac
+from authsvc.core import rbac
+from authsvc.core.callers import NAME
 
 BUILT_IN = frozenset({"X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant"})
 _PROVIDERS = checkproviders.PROVIDERS
 _HEADERS: Path = ("authentication", "oidc", "extract_headers")
 _RULES: Path = ("authorization", "rbac", "rules")
-_TIERS: Path = ("rate_limit", "tiers")
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})", re.ASCII)
 _HOST = re.compile(r"[\w.-]+", re.ASCII)
-_HEADER_NAME = re.compile(r"(?=.{1,64}\Z)[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*")
-# Names that mean something to HTTP, to nginx or to authsvc itself (RFC 9110 section 7.6.1).
-_RESERVED = re.compile(
-    r"connection|keep-alive|te|trailer|transfer-encoding|upgrade|content-.*|host|date|server|expect|age|vary|via"
-    r"|authorization|cookie|set-cookie|www-authenticate|proxy-.*|retry-after|ratelimit.*|location|cache-control"
-    r"|expires|x-auth-.*|x-accel-.*|x-original-.*|x-forwarded-.*|forwarded|x-real-ip|x-request-id|x-api-key"
-    r"|x-user-id|x-user-issuer|x-user-tenant|x-served-path|x-(http-)?method(-override)?|x-rewrite-url|range|if-.*|accept.*"
-)
-
-
 ASKS = ("scopes", "mfa", "max_age", "acr", "providers", "clients", "tenants", "require")
 
 
@@ -38,7 +29,8 @@ def check(shaped: ConfigShape) -> list[Mistake]:
         *_headers(shaped),
         *_role_claims(shaped),
         *_rules(shaped),
-        *_tiers(shaped),
+        *checkkeys.check(shaped),
+        *checklimits.check(shaped),
         *_cache(shaped),
     ]
 
@@ -48,9 +40,9 @@ def _headers(shaped: ConfigShape) -> Iterator[Mistake]:
     seen: dict[str, int] = {}
     for number, entry in enumerate(oidc.extract_headers):
         at, name = (*_HEADERS, number, "header"), entry.header.lower()
-        if not _HEADER_NAME.fullmatch(entry.header):
+        if not headernames.SHAPE.fullmatch(entry.header):
             yield Mistake(at, f"{entry.header!r} is no header name: use letters, digits and -")
-        elif _RESERVED.fullmatch(name):
+        elif headernames.RESERVED.fullmatch(name):
             yield Mistake(at, f"{entry.header!r} has a meaning of its own: choose another name, such as X-Claim-Name")
         elif seen.setdefault(name, number) != number:
             yield Mistake(at, f"{entry.header!r} is filled twice: remove one of them")
@@ -109,7 +101,9 @@ def _asks(shaped: ConfigShape, given: RuleShape, at: Path) -> Iterator[Mistake]:
         if " " in scope:
             text = f"{scope!r} is no scope, for none has a blank: write [{', '.join(scope.split())}]"
             yield Mistake((*at, "scopes"), text)
-    known = [one.name for one in shaped.authentication.oidc.providers]
+    known = [one.name for one in shaped.authentication.oidc.providers] + (
+        [NAME] if shaped.authentication.api_keys else []
+    )
     for number, name in enumerate(given.providers or ()):
         if name not in known:
             yield Mistake(
@@ -127,32 +121,6 @@ def _methods(given: RuleShape, at: Path) -> Iterator[Mistake]:
             yield Mistake((*at, "method", number), text)
 
 
-def _tiers(shaped: ConfigShape) -> Iterator[Mistake]:
-    limits = shaped.rate_limit
-    taken: dict[str | None, str] = {}
-    if limits.anonymous is not None:
-        yield from _rate(limits.anonymous.limit, ("rate_limit", "anonymous", "limit"))
-    for name, tier in limits.tiers.items():
-        yield from _rate(tier.limit, (*_TIERS, name, "limit"))
-        claim = tier.matching_claim
-        at = (*_TIERS, name, "matching_claim") if claim else (*_TIERS, name)
-        if claim is not None and not all(claim.partition("=")):
-            yield Mistake(at, f"{claim!r} names no value: write claim=value, such as plan=free")
-        elif taken.setdefault(claim, name) != name:
-            which = f"{claim!r} is already matched by tier" if claim else "has no matching_claim, and neither has tier"
-            yield Mistake(at, f"{which} {taken[claim]}: this one can never match")
-
-
-def _rate(text: str, at: Path) -> Iterator[Mistake]:
-    if text.isascii() and text.isdecimal():
-        yield Mistake(at, f"{text!r} names no period: write {text}/hour")
-        return
-    try:
-        ratelimit.parse_rate(text)
-    except ValueError as problem:
-        yield Mistake(at, f"{text!r} cannot be read: {problem}")
-
-
 def _cache(shaped: ConfigShape) -> Iterator[Mistake]:
     for number, address in enumerate(shaped.cache.memcached or ()):
         found = _ADDRESS.fullmatch(address)
@@ -162,6 +130,22 @@ def _cache(shaped: ConfigShape) -> Iterator[Mistake]:
             yield Mistake(("cache", "memcached", number), text)
     if shaped.cache.secret and shaped.cache.secret_file:
         yield Mistake(("cache", "secret"), "stands beside secret_file: keep one of them")
+    yield from _access(shaped.cache)
+
+
+def _access(cache: CacheShape) -> Iterator[Mistake]:
+    for name, other in (("username", "password_file"), ("password_file", "username")):
+        if getattr(cache, name) and not getattr(cache, other):
+            yield Mistake(("cache", name), f"stands alone: add {other}, or remove it")
+    if cache.tls is None:
+        return
+    if cache.tls.key_file and not cache.tls.cert_file:
+        yield Mistake(("cache", "tls", "key_file"), "stands alone: add cert_file, or remove it")
+        return
+    try:
+        context_of(TlsFiles(cache.tls.ca_file, cache.tls.cert_file, cache.tls.key_file))
+    except BadTlsFile as problem:
+        yield Mistake(("cache", "tls"), str(problem))
 
 
 def _address(written: str) -> str:

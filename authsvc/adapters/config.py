@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 
-from authsvc.adapters import build, checks, warnings
+from authsvc.adapters import build, checks, keynotes, warnings
+from authsvc.adapters.connection import Access, TlsFiles
 from authsvc.adapters.introspection import Introspection
 from authsvc.adapters.limiter import OnStoreError
-from authsvc.adapters.schema import ConfigShape, OidcShape, RateLimitShape, shape
+from authsvc.adapters.schema import CacheShape, ConfigShape, OidcShape, shape
 from authsvc.adapters.yamlfile import Document, Mistake, read, visible
+from authsvc.core.callers import Rollout
 from authsvc.core.claims import ClaimPath
 from authsvc.core.keylife import KeyTimes
 from authsvc.core.provider import Provider
-from authsvc.core.ratelimit import Limits, Tier, parse_rate
+from authsvc.core.ratelimit import Limits
 from authsvc.core.rbac import Policy
+from authsvc.core.response import RateHeaders
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,12 @@ class Settings:
     extract: Mapping[str, ClaimPath]
     key_times: KeyTimes
     memcached: tuple[str, ...]
+    access: Access
     on_store_error: OnStoreError
+    rate_headers: RateHeaders
     sample_allows: float
+    api_keys: build.KeySettings | None = None
+    rollout: Rollout = Rollout()
     secret: bytes | None = field(default=None, repr=False)
     introspection: Mapping[str, Introspection] = field(default_factory=dict, repr=False)  # by provider
     notes: tuple[str, ...] = ()
@@ -46,7 +54,7 @@ class ConfigError(Exception):
 
 
 def load(path: str, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of a file. Raises `ConfigError` with every mistake."""
+    """The settings of a file, with the notes of today. Raises `ConfigError` with every mistake."""
     environ = os.environ if environ is None else environ
     try:
         text = FilePath(path).read_text("utf-8")
@@ -54,11 +62,11 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Settings:
         raise ConfigError([f"{path}: cannot be read: {(problem.strerror or 'no reason given').lower()}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: is not UTF-8 text"]) from None
-    return parse(text, path, environ)
+    return parse(text, path, environ, time.time())
 
 
-def parse(text: str, path: str, environ: Mapping[str, str]) -> Settings:
-    """The settings in a text; `path` is only for messages. Raises `ConfigError`."""
+def parse(text: str, path: str, environ: Mapping[str, str], now: float | None = None) -> Settings:
+    """The settings in a text; `path` is only for messages, `now` for notes about days. Raises `ConfigError`."""
     document = read(text, environ)
     mistakes, shaped = document.mistakes, None
     if document.data is not None or not mistakes:  # of a file that cannot be read nothing else is known
@@ -68,7 +76,8 @@ def parse(text: str, path: str, environ: Mapping[str, str]) -> Settings:
         mistakes = mistakes + [mistake for mistake in found if not document.concerns_unread(mistake.path)]
     if mistakes or shaped is None:
         raise ConfigError([_line(path, document, mistake) for mistake in _in_order(document, mistakes)])
-    return _settings(shaped, environ)
+    made = _settings(shaped, environ)
+    return made if now is None else replace(made, notes=(*made.notes, *keynotes.notes(shaped, now)))
 
 
 def _within(mistake: Mistake, others: list[Mistake]) -> bool:
@@ -90,20 +99,25 @@ def _settings(shaped: ConfigShape, environ: Mapping[str, str]) -> Settings:
     oidc = shaped.authentication.oidc
     secret, notes = _secret(shaped, environ)
     introspection, unread = _introspection(oidc)
+    access, locked_out = _access(shaped.cache)
     return Settings(
         providers=tuple(build.provider(shaped, given) for given in oidc.providers) if oidc.enabled else (),
         policy=_policy(shaped),
-        limits=_limits(shaped.rate_limit),
+        limits=build.limits(shaped.rate_limit),
         extract={e.header: tuple(e.claim) for e in oidc.extract_headers if e.header not in checks.BUILT_IN},
         key_times=KeyTimes(
             oidc.jwks_cache_ttl, oidc.jwks_refresh_interval, oidc.jwks_refresh_cooldown, oidc.jwks_max_stale
         ),
         memcached=tuple(shaped.cache.memcached or ()),
+        access=access,
         on_store_error=shaped.rate_limit.on_store_error,
+        rate_headers=shaped.rate_limit.headers,
+        api_keys=build.api_keys(shaped.authentication),
+        rollout=build.rollout(shaped.authentication.migration),
         sample_allows=shaped.audit.sample_allows,
         secret=secret,
         introspection=introspection,
-        notes=tuple(notes + unread + _notes(shaped)),
+        notes=tuple(notes + locked_out + unread + _notes(shaped)),
     )
 
 
@@ -111,17 +125,9 @@ def _policy(shaped: ConfigShape) -> Policy:
     rbac = shaped.authorization.rbac
     if not rbac.enabled:
         return Policy()
-    rules = tuple(build.rule(given) for given in rbac.rules)
+    shadow = shaped.rate_limit.mode == "shadow"
+    rules = tuple(build.rule(given, f"rules.{number}", shadow) for number, given in enumerate(rbac.rules))
     return Policy(rules, deny_by_default=rbac.default == "deny")
-
-
-def _limits(given: RateLimitShape) -> Limits:
-    tiers = []
-    for name, tier in given.tiers.items():
-        claim, _, value = (tier.matching_claim or "").partition("=")
-        tiers.append(Tier(name, *parse_rate(tier.limit), (claim,) if claim else None, value))
-    anonymous = Tier("anonymous", *parse_rate(given.anonymous.limit)) if given.anonymous else None
-    return Limits(tuple(tiers), tuple(given.claim) if given.claim else None, anonymous)
 
 
 def _introspection(oidc: OidcShape) -> tuple[dict[str, Introspection], list[str]]:
@@ -131,10 +137,7 @@ def _introspection(oidc: OidcShape) -> tuple[dict[str, Introspection], list[str]
         asked = given.introspection
         if asked is None:
             continue
-        try:
-            secret = FilePath(asked.secret_file).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            secret = ""
+        secret = _text_of(asked.secret_file)
         if not secret:
             notes.append(f"introspection of {given.name}: no secret in {asked.secret_file}: opaque tokens get 503")
             continue
@@ -147,6 +150,24 @@ def _introspection(oidc: OidcShape) -> tuple[dict[str, Introspection], list[str]
             cap_s=asked.cache,
         )
     return found, notes
+
+
+def _access(cache: CacheShape) -> tuple[Access, list[str]]:
+    """How memcached is spoken to; where the password cannot be read, it will refuse us, and a note says why."""
+    tls = TlsFiles(cache.tls.ca_file, cache.tls.cert_file, cache.tls.key_file) if cache.tls else None
+    if cache.username is None or cache.password_file is None:
+        return Access(tls=tls), []
+    password = _text_of(cache.password_file)
+    note = "no password in cache.password_file: memcached will refuse us, and limits are counted in each process"
+    return Access(tls=tls, username=cache.username, password=password), [] if password else [note]
+
+
+def _text_of(file: str) -> str:
+    """What a file holds, without the line's end; "" where it cannot be read."""
+    try:
+        return FilePath(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _secret(shaped: ConfigShape, environ: Mapping[str, str]) -> tuple[bytes | None, list[str]]:

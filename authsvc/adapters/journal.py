@@ -1,25 +1,34 @@
 """One audit line and the metrics of each decision. The only importer of prometheus-client.
 
-Neither ever holds a token or a key: they are made from the decision, which has none.
+Neither ever holds a token or a key: they are made from the decision, which has none. Decisions are counted in this
+process first and reach the metrics a moment later; whoever asks this process for them misses none of its own.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import sys
+import threading
 import zlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Protocol
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted  # json.dumps of one text, at a third of its time
+from typing import Any, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
+from authsvc.adapters.background import Background
+from authsvc.adapters.tally import Tally
 from authsvc.adapters.yamlfile import visible
-from authsvc.core.model import Decision, Request
+from authsvc.core.model import Decision, Identity, Other, Reason, Request
 from authsvc.core.response import face
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5)
+FLUSH_S = 0.8  # what a worker counted is in every worker's metrics within a second
 
 
 class Lines(Protocol):
@@ -35,18 +44,25 @@ class _Stdout:
         os.write(1, line.encode("ascii"))
 
 
+class _Seconds(Histogram):
+    """A histogram that takes many observations at once: one by one they would cost what counting ahead saves."""
+
+    def add(self, buckets: list[int], sum_s: float) -> None:
+        self._sum.inc(sum_s)
+        for value, count in zip(self._buckets, buckets, strict=True):
+            if count:
+                value.inc(count)
+
+
 class Journal:
     """Writes audit lines and counts. `sample_allows` is the share of allowed calls that get a line (0 to 1)."""
 
     def __init__(self, sample_allows: float = 1.0, lines: Lines | None = None) -> None:
         self._sample, self._lines = sample_allows, _Stdout() if lines is None else lines
+        self._tally, self._flushing = Tally(_BUCKETS), threading.Lock()
+        self._background = Background("metrics", self.flush, FLUSH_S, self.say)
         self.registry = CollectorRegistry()
-        self._decisions = Counter(
-            "authsvc_decisions", "Decisions", ["outcome", "reason", "provider"], registry=self.registry
-        )
-        self._ignored = Counter(
-            "authsvc_ignored_credentials", "Bad credentials on public paths", ["reason"], registry=self.registry
-        )
+        self._tallied = _tallied(self.registry)
         self._events = Counter("authsvc_key_events", "What befell keys", ["provider", "event"], registry=self.registry)
         self._refreshes = Counter(
             "authsvc_key_refreshes", "Key downloads by how they went", ["provider", "outcome"], registry=self.registry
@@ -66,16 +82,57 @@ class Journal:
             multiprocess_mode="livemax",
         )
         self._trouble = Counter("authsvc_trouble", "Troubles of our own", ["event"], registry=self.registry)
-        self._seconds = Histogram(
-            "authsvc_decision_seconds", "Time to decide", buckets=_BUCKETS, registry=self.registry
+        self._seconds = _Seconds("authsvc_decision_seconds", "Time to decide", buckets=_BUCKETS, registry=self.registry)
+
+    def start(self) -> None:
+        """From here on what is counted reaches the metrics by itself: in a forked child too, and at the end."""
+        self._background.start()
+        os.register_at_fork(
+            before=self._before_fork, after_in_parent=self._after_in_parent, after_in_child=self._after_in_child
         )
+        atexit.register(self._flush_at_exit)
+
+    def stop(self) -> None:
+        self._background.stop()
+        self.flush()
+
+    def flush(self) -> None:
+        """Tell the metrics what was counted. A second caller waits until the first has told all of it."""
+        with self._flushing:
+            taken = self._tally.take()
+            for (counter, *labels), count in taken.by_name.items():
+                self._tallied[counter].labels(*labels).inc(count)
+            if any(taken.buckets):
+                self._seconds.add(taken.buckets, taken.sum_s)
+
+    def _flush_at_exit(self) -> None:
+        with contextlib.suppress(OSError):  # the directory of the metrics may be gone by now
+            self.flush()
+
+    def _before_fork(self) -> None:
+        self._flushing.acquire()
+        self._tally.before_fork()
+
+    def _after_in_parent(self) -> None:
+        self._tally.after_in_parent()
+        self._flushing.release()
+
+    def _after_in_child(self) -> None:
+        self._tally.after_in_child()
+        self._flushing.release()
 
     def record(self, request: Request, decision: Decision, seconds: float, now: float) -> None:
         """One decision: counted always, written always where it refuses, else by sample."""
-        self._decisions.labels(_outcome(decision), decision.reason.value, decision.provider).inc()
-        self._seconds.observe(seconds)
+        known, tally = _KNOWN[decision.reason], self._tally
+        tally.time(("decisions", known.outcome, known.reason, decision.provider), seconds)
+        for difference in decision.other.differs if decision.other else ():
+            tally.count(("differences", difference))
+        if decision.identity and decision.notices:
+            tally.count(("ending", "grace" if "X-Auth-Warning" in dict(decision.notices) else "announced"))
+        if decision.shadow:
+            tally.count(("shadows", decision.shadow))
         if decision.ignored:
-            self._ignored.labels(decision.ignored.value).inc()
+            tally.count(("ignored", decision.ignored.value))
         if not decision.allowed or self._sampled(request.id):
             self._lines.write(_line(request, decision, seconds, now))
 
@@ -103,6 +160,7 @@ class Journal:
 
     def exposition(self) -> bytes:
         """Prometheus text: of all workers where `PROMETHEUS_MULTIPROC_DIR` is set, else of this process."""
+        self.flush()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
@@ -110,8 +168,33 @@ class Journal:
         return generate_latest(registry)
 
 
-def _outcome(decision: Decision) -> str:
-    return "allow" if decision.allowed else "deny"
+def _tallied(registry: CollectorRegistry) -> dict[str, Counter]:
+    """What is counted at calls, by the name that it has in the tally."""
+    counters = {
+        "decisions": ("authsvc_decisions", "Decisions", ["outcome", "reason", "provider"]),
+        "ignored": ("authsvc_ignored_credentials", "Bad credentials on public paths", ["reason"]),
+        "differences": ("authsvc_migration_differences", "Calls with a key and a token that disagree", ["in"]),
+        "ending": ("authsvc_ending_keys", "Calls with an API key since the end was announced", ["phase"]),
+        "shadows": ("authsvc_shadow_refusals", "Calls that shadow would have refused", ["tier"]),
+    }
+    return {key: Counter(name, text, labels, registry=registry) for key, (name, text, labels) in counters.items()}
+
+
+class _Known(NamedTuple):
+    """What is said of a reason, said once."""
+
+    outcome: str
+    reason: str
+    fields: str  # of the audit line
+
+
+def _known(reason: Reason) -> _Known:
+    outcome = "allow" if Decision(reason).allowed else "deny"
+    fields = {"outcome": outcome, "status": face(reason).status, "reason": reason.value}
+    return _Known(outcome, reason.value, json.dumps(fields)[1:-1])
+
+
+_KNOWN: Mapping[Reason, _Known] = {reason: _known(reason) for reason in Reason}
 
 
 def _path(request: Request, decision: Decision) -> str:
@@ -120,23 +203,54 @@ def _path(request: Request, decision: Decision) -> str:
 
 
 def _line(request: Request, decision: Decision, seconds: float, now: float) -> str:
-    identity, quota = decision.identity, decision.quota
-    fields = {
-        "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
-        "request_id": request.id[:128],
-        "outcome": _outcome(decision),
-        "status": face(decision.reason).status,
-        "reason": decision.reason.value,
-        "method": (request.method or "")[:32],
-        "path": _path(request, decision)[:200],
-        "rule": decision.rule,
-        "provider": decision.provider,
-        "user": (identity.key or identity.user_id)[:128] if identity else "",
-        "client": identity.client[:128] if identity else "",
-        "tenant": ",".join(identity.tenants)[:128] if identity else "",
-        "client_ip": request.client_ip or "",
-        "tier": quota.policy if quota else "",
-        "ignored": decision.ignored.value if decision.ignored else "",
-        "latency_us": round(seconds * 1e6),
+    """JSON, put together: 3 µs where json.dumps of a dict takes 10. Every text from outside goes through `quoted`."""
+    identity = decision.identity or decision.named
+    user, client, tenant, auth = _who(identity) if identity else _NOBODY
+    other = f", {json.dumps(_compared(decision.other))[1:-1]}" if decision.other is not None else ""
+    return (
+        f'{{"time": "{_time(now)}", "request_id": {quoted(request.id[:128])}, {_KNOWN[decision.reason].fields}, '
+        f'"method": {quoted((request.method or "")[:32])}, "path": {quoted(_path(request, decision)[:200])}, '
+        f'"rule": {quoted(decision.rule)}, "provider": {quoted(decision.provider)}, "user": {user}, '
+        f'"client": {client}, "tenant": {tenant}, "client_ip": {quoted(request.client_ip or "")}, '
+        f'"tier": {quoted(decision.tier)}, "shadow": {quoted(decision.shadow)}, "auth": {auth}, '
+        f'"ignored": {quoted(decision.ignored or "")}, "latency_us": {round(seconds * 1e6)}{other}}}\n'
+    )
+
+
+_NOBODY = ('""', '""', '""', '""')
+
+
+def _who(identity: Identity) -> tuple[str, str, str, str]:
+    """User, client, tenant and kind of credential, as JSON."""
+    return (
+        quoted((identity.key or identity.user_id)[:128]),
+        quoted(identity.client[:128]),
+        quoted(",".join(identity.tenants)[:128]),
+        quoted(identity.method),
+    )
+
+
+def _time(now: float) -> str:
+    """As `datetime.isoformat(timespec="milliseconds")` has it, of the nearest microsecond."""
+    second, rest = divmod(now, 1)
+    micros = round(rest * 1e6)
+    if micros == 1_000_000:
+        second, micros = second + 1, 0
+    return f"{_second(second)}.{micros // 1000:03}+00:00"
+
+
+@lru_cache(maxsize=4)
+def _second(second: float) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+
+
+def _compared(other: Other) -> dict[str, Any]:
+    """What the other credential of a call with two would have brought about."""
+    named = other.named
+    return {
+        "other_auth": other.method,
+        "other_reason": other.reason,
+        "other_user": (named.key or named.user_id)[:128] if named else "",
+        "other_client": named.client[:128] if named else "",
+        "differs": list(other.differs),
     }
-    return json.dumps(fields) + "\n"

@@ -1,80 +1,243 @@
-"""Counts calls in a store and remembers in the process what cannot change: closed windows, and who must wait."""
+"""Counts calls in a store, and remembers in the process what spares a round trip: closed windows, leases, who waits."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from authsvc.adapters.store import MemoryStore, Store, StoreDown
+from authsvc.core import window
 from authsvc.core.model import Quota, Reason, Unavailable
-from authsvc.core.ratelimit import Tier, Window, judge, window
+from authsvc.core.ratelimit import Charge, Rate
+from authsvc.core.window import Window
 
 OnStoreError = Literal["local", "allow", "deny"]
+Quotas = tuple[Quota, ...]
 MAX_REMEMBERED = 50_000
+IDLE_S = 2.0  # a lease that is not used for so long is given back
+MAX_LEASE = 1024
+
+
+@dataclass(slots=True)
+class _Seat:
+    """What this process knows of one subject in one tier.
+
+    `left` calls are reserved in the window `at`; `wanted` doubles while a busy caller uses his leases up. `pause_s`
+    doubles while a caller is refused again and again, for the first refusal may be due to another call of his that
+    counted, was refused too, and gives back at this very moment.
+    """
+
+    charge: Charge
+    left: int = 0
+    wanted: int = 1
+    at: Window | None = None
+    room: int = 0  # what was left of the limit when it was last counted
+    reserving: bool = False  # a thread does, and its lease is enough for all of them
+    used_at: float = float("-inf")
+    waits: Quotas = ()
+    waits_from: float = 0.0
+    waits_until: float = 0.0
+    pause_s: float = 0.5
+
+
+class _Memory(dict[Any, Any]):
+    """What is full forgets its oldest tenth. Threads that put at once find some of it gone already."""
+
+    def put(self, key: Any, value: Any) -> None:
+        if len(self) >= MAX_REMEMBERED:
+            for oldest in list(self)[: MAX_REMEMBERED // 10]:
+                self.pop(oldest, None)
+        self[key] = value
 
 
 class Limiter:
-    """Spends one call of a tier. In steady state one round trip; none for a caller who is over the limit."""
+    """Spends calls of tiers. In steady state one round trip, none while a lease lasts, and none for who must wait.
+
+    `processes` says how many count in the same store, `sample` hears of each charge that was counted there, `report`
+    of each time that it could not be.
+    """
 
     def __init__(
-        self, store: Store, on_error: OnStoreError = "local", report: Callable[[str], None] = lambda event: None
+        self,
+        store: Store,
+        on_error: OnStoreError = "local",
+        report: Callable[[str], None] = lambda event: None,
+        processes: Callable[[], int] = lambda: 1,
+        sample: Callable[[Charge, Sequence[Quota], float], None] = lambda charge, quotas, now: None,
     ) -> None:
         self._store, self._on_error, self._report = store, on_error, report
+        self._processes, self._sample = processes, sample
         self._local = MemoryStore()
-        self._previous: dict[str, int] = {}
-        self._waiting: dict[tuple[str, int], tuple[float, Quota]] = {}  # not the caller's name, which may be long
+        self._closed, self._seats = _Memory(), _Memory()
+        self._lent: dict[int, _Seat] = {}
         self._lock = threading.Lock()
 
-    def spend(self, tier: Tier, counted: str, now: float) -> Quota | None:
-        """Count one call. `None` where the store is down and calls are let through meanwhile."""
-        waiting = self._still_waiting(tier, counted, now)
-        if waiting is not None:
-            return waiting
+    def spend(self, charge: Charge, now: float) -> Quotas:
+        """Count one call in all windows of its tier, or in none where one refuses.
+
+        Empty where the store is down and calls are let through meanwhile; `Unavailable` where they are not.
+        """
+        seat = self._seat(charge)
+        return self._leased(seat, charge, now) or _waiting(seat, now) or self._counted(seat, charge, now)
+
+    def tidy(self, now: float) -> None:
+        """Give back what was reserved for callers who do not come any more."""
+        with self._lock:
+            idle = [seat for seat in self._lent.values() if abs(now - seat.used_at) > IDLE_S]
+            given = [(seat.at, self._take_lease(seat)) for seat in idle]
+        for seat, (at, left) in zip(idle, given, strict=True):
+            if at is not None and left and at.number == now // seat.charge.tier.rates[0].period_s:
+                self._give_back(self._store, [at], left)
+
+    def forget(self, subjects: Collection[str]) -> None:
+        """Somebody changed the counts of these subjects."""
+        if not subjects:
+            return
+        with self._lock:
+            for key in [key for key in list(self._seats) if key[0] in subjects]:
+                self._take_lease(self._seats.pop(key))
+            for name in [name for name in list(self._closed) if window.subject(name) in subjects]:
+                self._closed.pop(name, None)
+
+    # ---- without a round trip
+
+    def _seat(self, charge: Charge) -> _Seat:
+        key = (charge.subject, charge.tier.name, charge.cost)
+        seat: _Seat | None = self._seats.get(key)
+        if seat is None:
+            with self._lock:
+                seat = self._seats.get(key) or _Seat(charge)
+                self._seats.put(key, seat)
+        return seat
+
+    def _leased(self, seat: _Seat, charge: Charge, now: float) -> Quotas:
+        """From what is reserved, in the window in which it was."""
+        if seat.left < charge.cost or seat.at is None:
+            return ()
+        rate = charge.tier.rates[0]
+        with self._lock:
+            if seat.left < charge.cost or seat.at.number != now // rate.period_s:
+                return ()
+            seat.left -= charge.cost
+            seat.used_at = now
+            left = min(seat.room + seat.left, rate.limit)  # the room may be that of another window by now
+        reset_s = math.ceil((seat.at.number + 1) * rate.period_s - now)
+        return (Quota(charge.tier.name, rate.limit, rate.period_s, left, reset_s),)
+
+    def _take_lease(self, seat: _Seat) -> int:
+        left, seat.left, seat.wanted = seat.left, 0, 1
+        self._lent.pop(id(seat), None)
+        return left
+
+    # ---- with one
+
+    def _counted(self, seat: _Seat, charge: Charge, now: float) -> Quotas:
+        asked = self._ask(seat, charge, now)
         try:
-            return self._count(self._store, self._previous, tier, counted, now)
+            quotas = self._count(self._store, self._closed, charge.tier.rates, asked, seat, now)
+            self._sample(charge, quotas, now)
+            return quotas
         except StoreDown as trouble:
             self._report("store_error")
             if self._on_error == "allow":
-                return None
+                return ()
             if self._on_error == "deny":
                 raise Unavailable(Reason.LIMITS_UNAVAILABLE, str(trouble)) from trouble
-            return self._count(self._local, {}, tier, counted, now)
+            rates = [window.share(rate, self._processes()) for rate in charge.tier.rates]
+            return self._count(self._local, _Memory(), rates, charge.cost, seat, now)
+        finally:
+            seat.reserving = seat.reserving and asked == charge.cost
 
-    def _count(self, store: Store, remembered: dict[str, int], tier: Tier, counted: str, now: float) -> Quota:
-        at = window(tier, counted, now)
-        previous = self._previous_count(store, remembered, at)
-        quota = judge(tier, at, store.incr(at.current, at.ttl_s), previous)
-        if quota.refused:
-            with contextlib.suppress(StoreDown):  # a refusal stands, whatever the store does afterwards
-                store.decr(at.current)  # a refused call was not had, so it does not count
-            self._remember_waiting(tier, counted, now, quota)
-        return quota
-
-    def _previous_count(self, store: Store, remembered: dict[str, int], at: Window) -> int:
-        """The closed window's count: it changes no more, so it is asked for once."""
-        known = remembered.get(at.previous)
-        if known is None:
-            text = store.get(at.previous)
-            try:
-                known = int(text or b"0")
-            except ValueError:
-                raise StoreDown("a counter holds no number") from None
-            with self._lock:
-                if len(remembered) >= MAX_REMEMBERED:
-                    remembered.clear()
-                remembered[at.previous] = known
-        return known
-
-    def _still_waiting(self, tier: Tier, counted: str, now: float) -> Quota | None:
-        until, quota = self._waiting.get((tier.name, hash(counted)), (0.0, None))
-        if quota is None or now >= until:
-            return None
-        return Quota(quota.policy, quota.limit, quota.window_s, 0, max(int(until - now) + 1, 1), refused=True)
-
-    def _remember_waiting(self, tier: Tier, counted: str, now: float, quota: Quota) -> None:
+    def _ask(self, seat: _Seat, charge: Charge, now: float) -> int:
+        """How many calls to reserve: more each time for a busy caller, where the tier has one window."""
+        if not self._store.shared or len(charge.tier.rates) > 1:
+            return charge.cost
+        busy = 0 <= now - seat.used_at < IDLE_S
+        seat.wanted = min(seat.wanted * 2, MAX_LEASE) if busy else 1
+        asked = window.lease(charge.tier.rates[0], seat.wanted * charge.cost, seat.room, self._processes())
+        asked -= asked % charge.cost
         with self._lock:
-            if len(self._waiting) >= MAX_REMEMBERED:
-                self._waiting.clear()
-            self._waiting[(tier.name, hash(counted))] = (now + quota.reset_s, quota)
+            if asked <= charge.cost or seat.reserving:
+                return charge.cost
+            seat.reserving = True
+        return asked
+
+    def _count(
+        self, store: Store, closed: _Memory, rates: Sequence[Rate], asked: int, seat: _Seat, now: float
+    ) -> Quotas:
+        """Reserve `asked`, or as many as fit where the call itself does."""
+        charge = seat.charge
+        at = [window.window(rate, charge.subject, now) for rate in rates]
+        before = [_closed_count(store, closed, one) for one in at]
+        counted = store.incr_many([(one.current, asked, one.ttl_s) for one in at])
+        fit = min(map(window.granted, rates, at, before, counted, [asked] * len(at)))
+        kept = fit - fit % charge.cost
+        if kept < asked:
+            self._give_back(store, at, asked - kept)
+            counted = [count - (asked - kept) for count in counted]
+        rows = list(zip(window.policies(charge.tier), rates, at, before, counted, strict=True))
+        return self._admit(seat, rows, kept, now) if kept else self._refuse(seat, rows, now)
+
+    def _admit(self, seat: _Seat, rows: Sequence[_Row], kept: int, now: float) -> Quotas:
+        quotas = tuple(window.quota(*row) for row in rows)
+        left = kept - seat.charge.cost
+        with self._lock:
+            seat.waits, seat.pause_s, seat.used_at, seat.room = (), 0.5, now, quotas[0].remaining
+            if left:
+                same = seat.at is not None and seat.at.number == rows[0][2].number
+                seat.left, seat.at = left + (seat.left if same else 0), rows[0][2]
+                self._lent[id(seat)] = seat
+        return tuple(Quota(q.policy, q.limit, q.window_s, q.remaining + left, q.reset_s) for q in quotas)
+
+    def _refuse(self, seat: _Seat, rows: Sequence[_Row], now: float) -> Quotas:
+        """None of the windows counts the call. The process remembers that, for a while that doubles, to his time."""
+        cost = seat.charge.cost
+        quotas = tuple(_told(row, cost) for row in rows)
+        wait_s = max(window.wait_s(*row[1:], cost) for row, quota in zip(rows, quotas, strict=True) if quota.refused)
+        with self._lock:
+            if not _waiting(seat, now):  # calls at once are one refusal
+                seat.pause_s *= 2
+            seat.waits, seat.waits_from = quotas, now
+            seat.waits_until = now + min(wait_s, seat.pause_s)
+        return quotas
+
+    def _give_back(self, store: Store, at: Sequence[Window], count: int) -> None:
+        with contextlib.suppress(StoreDown):  # what was decided stands, whatever the store does afterwards
+            for one in at:
+                store.decr(one.current, count)
+
+
+_Row = tuple[str, Rate, Window, int, int]  # a window's name and rate, its counters, the count before it, its own
+
+
+def _told(row: _Row, cost: int) -> Quota:
+    policy, rate, at, before, counted = row
+    fits = window.granted(rate, at, before, counted + cost, cost) == cost
+    return window.quota(*row) if fits else window.refusal(policy, rate, at, before, counted, cost)
+
+
+def _waiting(seat: _Seat, now: float) -> Quotas:
+    if not seat.waits_from <= now < seat.waits_until:
+        return ()
+    gone = now - seat.waits_from
+    return tuple(
+        Quota(q.policy, q.limit, q.window_s, q.remaining, max(math.ceil(q.reset_s - gone), 1), q.refused)
+        for q in seat.waits
+    )
+
+
+def _closed_count(store: Store, closed: _Memory, at: Window) -> int:
+    """The closed window's count: it changes no more, so it is asked for once."""
+    known: int | None = closed.get(at.previous)
+    if known is None:
+        text = store.get(at.previous)
+        try:
+            known = max(int(text or b"0"), 0)
+        except ValueError:
+            raise StoreDown("a counter holds no number") from None
+        closed.put(at.previous, known)
+    return known

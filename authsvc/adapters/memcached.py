@@ -31,6 +31,7 @@ from authsvc.adapters.connection import Access, Dialer, context_of, described, t
 from authsvc.adapters.store import Entry, StoreDown
 
 RETRY_AFTER_S = 1.0
+WATCHED_S = 3.0  # somebody who probed so lately will do it again
 MAX_RELATIVE_S = 30 * 86400
 MAX_RANKINGS = 10_000  # a ranking of three servers takes 5 µs to make and 0.1 µs to find again
 OPEN = Access()
@@ -123,7 +124,7 @@ class _Server:
 
     def __init__(self, address: str, dial: Dialer, clock: Callable[[], float]) -> None:
         self._address, self._dial, self._clock = address, dial, clock
-        self._failing, self._next_try = "", 0.0
+        self._failing, self._next_try, self._watched_until = "", 0.0, 0.0
         self.forget()
         _servers.add(self)
 
@@ -174,8 +175,18 @@ class _Server:
         while client := self._kept():
             client.close()
 
+    def probe(self) -> None:
+        """Find out whether a server that failed is back. From then on no call tries: a hung server would hold it up."""
+        self._watched_until = self._clock() + WATCHED_S
+        if self._failing:
+            with contextlib.suppress(Exception):
+                self._on_a_connection(_Client.version, ())
+                self._failing = ""
+
     def _may_try(self) -> bool:
-        """One call a second finds out whether the server is back; the others do not wait for that."""
+        """One call a second finds out whether the server is back, unless somebody else looks after that."""
+        if self._clock() < self._watched_until:
+            return False
         with self._lock:
             if self._clock() < self._next_try:
                 return False
@@ -229,6 +240,11 @@ class MemcachedStore:
             return hashlib.sha256(f"{address}\0{place}".encode()).digest()
 
         return tuple(self._servers[address] for address in sorted(self._servers, key=score, reverse=True))
+
+    def probe(self) -> None:
+        """Ask the servers that failed whether they are back: about once a second, so that no call waits for that."""
+        for server in self._servers.values():
+            server.probe()
 
     def get(self, key: str) -> bytes | None:
         value: bytes | None = self._on(key, _Client.get, key)

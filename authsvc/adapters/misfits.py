@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from datetime import date
 from typing import Any
 
 from authsvc.adapters.yamlfile import Mistake, Path
@@ -124,7 +125,7 @@ def _short(value: Any) -> str:
     if isinstance(value, dict | list):
         return "this"
     try:
-        text = repr(value)
+        text = str(value) if isinstance(value, date) else repr(value)
     except ValueError:  # an integer too long to be printed
         return "this number"
     return text if len(text) <= 60 else text[:57] + "..."

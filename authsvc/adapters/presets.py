@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from authsvc.adapters.schema import ProviderShape
+from authsvc.adapters.schema.providers import ProviderShape
 from authsvc.core.claims import Condition, Demand
 from authsvc.core.model import Reason
 from authsvc.core.provider import TENANT, IssuerHint, RoleClaim

@@ -20,13 +20,18 @@ Misfit = tuple[Path, str]  # where, and pydantic's name for what is wrong
 def fit(data: Any, misfits: Callable[[Any], Sequence[Misfit]]) -> Any:
     """A copy of `data` in which `misfits` finds nothing more, or `None` where that cannot be had."""
     data = copy.deepcopy(data)
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
         found = misfits(data)
         if not found:
             return data
         for path, kind in reversed(found):  # from the end, so that list positions stay true
-            _mend(data, path, kind)
+            _mend(data, *_again(path, kind, number))
     return None
+
+
+def _again(path: Path, kind: str, number: int) -> Misfit:
+    """What no stopgap fits, and what must not be missing, takes that with it which it is a part of."""
+    return (path[:-1], "extra_forbidden") if kind == "missing" and number > 1 and len(path) > 1 else (path, kind)
 
 
 def _mend(data: Any, path: Path, kind: str) -> None:

@@ -55,6 +55,10 @@ class Store(Protocol):
         """Those that are there."""
         ...
 
+    def probe(self) -> None:
+        """Find out whether what failed is back, so that no call has to."""
+        ...
+
 
 class MemoryStore:
     """The twin in this process, for one worker or for an outage of the real one."""
@@ -113,6 +117,9 @@ class MemoryStore:
         with self._lock:
             for key in keys:
                 self._entries.pop(key, None)
+
+    def probe(self) -> None:
+        """Nothing ever fails here."""
 
     def _change(self, key: str, known: bytes, by: int) -> int:
         """A new count that expires when the old one would have."""

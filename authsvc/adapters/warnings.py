@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from authsvc.adapters import build
-from authsvc.adapters.schema import ConfigShape, ProviderShape
+from authsvc.adapters.schema import ConfigShape
+from authsvc.adapters.schema.providers import ProviderShape
 from authsvc.adapters.yamlfile import Path
 from authsvc.core import rbac
 from authsvc.core.provider import Provider
@@ -28,7 +29,15 @@ def notes(shaped: ConfigShape) -> list[str]:
         found += [f"{given.name}: {text}" for text in _provider(given, build.provider(shaped, given))]
     if shaped.authorization.rbac.enabled:
         found += _rules(shaped)
+    found += _shadows(shaped)
     return found
+
+
+def _shadows(shaped: ConfigShape) -> list[str]:
+    limits = shaped.rate_limit
+    names = [name for name, one in limits.tiers.items() if (one.mode or limits.mode) == "shadow"]
+    names += ["anonymous"] if limits.anonymous and limits.mode == "shadow" else []
+    return [f"in shadow, where nobody is refused: {', '.join(names)}"] if names else []
 
 
 def _dotted(shaped: ConfigShape) -> Iterator[tuple[str, str]]:
@@ -49,7 +58,11 @@ def _claims(shaped: ConfigShape) -> Iterator[tuple[Path, list[str] | None]]:
     for number, entry in enumerate(oidc.extract_headers):
         yield (*at, "extract_headers", number, "claim"), entry.claim
     yield ("authorization", "rbac", "roles_claim"), shaped.authorization.rbac.roles_claim
-    yield ("rate_limit", "claim"), shaped.rate_limit.claim
+    for number, by in enumerate(shaped.rate_limit.by):
+        yield ("rate_limit", "by", number), by.claim
+    for name, tier in shaped.rate_limit.tiers.items():
+        if tier.matching_claim is not None:
+            yield ("rate_limit", "tiers", name, "matching_claim"), tier.matching_claim.claim
 
 
 def _provider(given: ProviderShape, made: Provider) -> Iterator[str]:

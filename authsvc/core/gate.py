@@ -6,51 +6,27 @@ names here as small protocols; it knows no adapter by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from authsvc.core import jwt, paths, ratelimit, rbac, response, stepup
+from authsvc.core import callers, paths, ratelimit, rbac, receipt, response, stepup, window
 from authsvc.core.claims import ClaimPath
-from authsvc.core.jwks import KeySet
-from authsvc.core.model import Claims, Decision, Identity, Quota, Reason, Refused, Request, Unavailable
-from authsvc.core.provider import Provider, Providers, check, identity
-
-
-class Keys(Protocol):
-    """Where verified key sets come from."""
-
-    def current(self, provider: str, now: float) -> KeySet | None:
-        """What is known now, without any download."""
-        ...
-
-    def refresh(self, provider: str, now: float, may_wait: bool) -> KeySet | None:
-        """What is known after at most one forced download: the same as before where the cool-down allows none.
-
-        Raises `MustWait` where there would be one and the call may not wait.
-        """
-        ...
-
-    def trouble(self, provider: str) -> str:
-        """Why the last download failed, or "" where it did not."""
-        ...
-
-
-class Introspects(Protocol):
-    """Who asks providers what their opaque tokens mean (RFC 7662)."""
-
-    def claims(self, provider: str, token: str, now: float, may_wait: bool) -> Claims | None:
-        """What the provider says of the token; `None` where it is not active. Raises `Unavailable`, and `MustWait`
-        where the provider must be asked and the call may not wait."""
-        ...
+from authsvc.core.identify import Identifier, Way
+from authsvc.core.model import Decision, Identity, Other, Quota, Reason, Refused, Request, Unavailable
+from authsvc.core.provider import Provider
 
 
 class Counters(Protocol):
     """Where calls are counted."""
 
-    def spend(self, tier: ratelimit.Tier, counted: str, now: float) -> Quota | None:
-        """Count one call, exactly. `None`: not limited. Raises `Unavailable` where it must be and cannot."""
+    def spend(self, charge: ratelimit.Charge, now: float) -> Sequence[Quota]:
+        """Count a call in all windows of its tier, or where one refuses, in none. Raises `Unavailable` where it must
+        be counted and cannot; where it need not, nothing is said of any window."""
         ...
+
+
+_RULES_REMEMBERED = 16  # for each token
 
 
 @dataclass(slots=True)
@@ -58,12 +34,15 @@ class _Trail:
     """What is known so far, so that a refusal says it too."""
 
     path: str = ""
-    provider: str = ""
+    way: Way = field(default_factory=Way)
     rule: str = ""
     wanted: tuple[str, ...] = ()
-    by: Provider | None = None
     identity: Identity | None = None
-    quota: Quota | None = None
+    tier: str = ""
+    quotas: tuple[Quota, ...] = ()
+    shadow: str = ""
+    receipts: str = ""
+    rules: list[rbac.Rule] = field(default_factory=list)
     ignored: Reason | None = None
     headers: response.Headers = field(default_factory=list)
 
@@ -72,43 +51,75 @@ class _Trail:
 class Gate:
     """Everything a decision depends on. A reload builds a new gate."""
 
-    providers: Providers
+    who: Identifier
     policy: rbac.Policy
     limits: ratelimit.Limits
     extract: Mapping[str, ClaimPath]
-    keys: Keys
     counters: Counters
-    introspects: Introspects | None = None
+    receipt_key: bytes = field(default=b"", repr=False)
 
     def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
         """The decision, and the identity headers that go with a yes. Never raises what a request could cause, but for
         `MustWait` where the request may not wait."""
         trail = _Trail()
+        decision = self._decided(request, now, trail)
+        if trail.way.other is not None:
+            decision = replace(decision, other=self._compared(trail, decision, now))
+        return decision, trail.headers if decision.allowed else []
+
+    def _decided(self, request: Request, now: float, trail: _Trail) -> Decision:
         try:
-            reason = self._walk(request, now, trail)
-            return _decision(reason, trail), trail.headers
+            return _decision(self._walk(request, now, trail), trail)
         except Refused as refused:
-            return _refusal(refused, trail), []
+            return _refusal(refused, trail)
         except Unavailable as trouble:
-            return _decision(trouble.reason, trail, trouble.detail, trouble.retry_after_s), []
+            return _decision(trouble.reason, trail, trouble.detail, trouble.retry_after_s)
 
     def _walk(self, request: Request, now: float, trail: _Trail) -> Reason:
         method, found = _call(request)
         trail.path = " -> ".join(found)
-        rules = [self._rule(method, path, trail) for path in found]
+        rules = trail.rules = [self._rule(method, path, trail) for path in found]
         public = all(rule.public for rule in rules)
         if public:
             trail.identity = self._optional_identity(request, now, trail)
         else:
-            trail.identity = self.identify(request, now, trail)
+            trail.identity = self.who.identify(request, now, trail.way)
             for rule in rules:
                 trail.rule, trail.wanted = rule.name, _wanted(rule)
-                rbac.admit(rule, trail.identity)
-                assert trail.by is not None
-                stepup.check(rule.asks.strength, trail.identity, trail.by, now)
-        trail.headers = response.identity_headers(trail.identity, self.extract)
-        self._spend(request, now, trail)
+                _admit(rule, trail.identity, trail.way.by, now)
+        trail.headers = self._headers(trail)
+        self._spend(request, rules, now, trail)
         return Reason.PUBLIC if public else Reason.ALLOWED
+
+    def _compared(self, trail: _Trail, decision: Decision, now: float) -> Other:
+        """What the credential that was not in force would have brought about, but for limits."""
+        other, ours = trail.way.other, decision.identity
+        assert other is not None
+        method = "oidc" if trail.way.by is callers.KEYS else "api_key"
+        if not isinstance(other, Identity):
+            passes = all(rule.public for rule in trail.rules)  # there it would have been ignored
+            differs = ("refused",) if _passed(decision) is not passes else ()
+            return Other(method, other.reason, other.named if isinstance(other, Refused) else None, differs)
+        reason = self._admitted(trail.rules, other, now)
+        differences = {
+            "refused": _passed(decision) is not (reason is Reason.ALLOWED),
+            "roles": ours is not None and set(other.roles) != set(ours.roles),
+            "tier": ours is not None and self._tier(other) != self._tier(ours),
+        }
+        return Other(method, reason, other, tuple(name for name, differs in differences.items() if differs))
+
+    def _tier(self, identity: Identity) -> str:
+        tier = ratelimit.tier_for(self.limits, identity)
+        return tier.name if tier else ""
+
+    def _admitted(self, rules: list[rbac.Rule], identity: Identity, now: float) -> Reason:
+        try:
+            for rule in () if all(rule.public for rule in rules) else rules:
+                _admit(rule, identity, self.who.provider(identity), now)
+            response.identity_headers(identity, self.extract)  # which may be too large
+        except Refused as refused:
+            return refused.reason
+        return Reason.ALLOWED
 
     def _rule(self, method: str, path: str, trail: _Trail) -> rbac.Rule:
         rule = rbac.rule_for(self.policy, method, path)
@@ -118,82 +129,65 @@ class Gate:
     def _optional_identity(self, request: Request, now: float, trail: _Trail) -> Identity | None:
         """On a public path a good credential is forwarded, a bad one is ignored and counted."""
         try:
-            return self.identify(request, now, trail)
+            return self.who.identify(request, now, trail.way)
         except (Refused, Unavailable) as trouble:
-            trail.provider = ""
+            trail.way = Way()
             trail.ignored = None if trouble.reason is Reason.NO_CREDENTIALS else trouble.reason
             return None
 
-    def identify(self, request: Request, now: float, trail: _Trail | None = None) -> Identity:
-        """Who sent the credential of this call. Raises `Refused`, `Unavailable` or `MustWait`."""
-        trail = trail or _Trail()
-        text = jwt.bearer(request.authorization)
-        if text is None:
-            raise Refused(Reason.NO_CREDENTIALS, "no Authorization header was sent")
-        if jwt.is_opaque(text) and self.providers.opaque is not None:
-            trail.provider, trail.by = self.providers.opaque.name, self.providers.opaque
-            assert self.introspects is not None
-            claims = self.introspects.claims(trail.provider, text, now, request.may_wait)
-            return _introspected(self.providers.opaque, claims, now)
-        token = jwt.parse(text)
-        provider = self.providers.find(token.issuer, token.claims)
-        trail.provider, trail.by = provider.name, provider
-        jwt.check_header(token, provider)
-        self._check_signature(token, provider, now, request.may_wait)
-        jwt.check_claims(token, provider, now)
-        return _accepted(provider, token.claims, now)
+    def _headers(self, trail: _Trail) -> response.Headers:
+        """What the API is told of the caller; of a remembered token it is rendered once."""
+        known = trail.way.known
+        if known is None:
+            return response.identity_headers(trail.identity, self.extract)
+        if known.headers is None:
+            known.headers = response.identity_headers(trail.identity, self.extract)
+        return known.headers
 
-    def _check_signature(self, token: jwt.Token, provider: Provider, now: float, may_wait: bool) -> None:
-        """With the keys at hand; else once more with those of one forced download."""
-        known, issuers = self.keys.current(provider.name, now), provider.key_issuers(token.claims)
-        if _signed_by(known, token, issuers):
-            return
-        fresh = self.keys.refresh(provider.name, now, may_wait)
-        if fresh != known and _signed_by(fresh, token, issuers):
-            return
-        latest = fresh or known
-        trouble = self.keys.trouble(provider.name)
-        if latest is None:
-            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys of {provider.name} could be had yet: {trouble}")
-        if latest.candidates(token.kid, token.alg, issuers):
-            raise Refused(Reason.INVALID_SIGNATURE, f"key {token.kid!r} of {provider.name} did not make this signature")
-        if trouble:  # the key may be new and cannot be had now: nobody knows whether this token is bad
-            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"key {token.kid!r} may be new, and {trouble}")
-        raise Refused(Reason.UNKNOWN_KEY, f"{provider.name} lists no {token.alg} key {token.kid!r}")
+    def _charges(self, request: Request, rules: list[rbac.Rule], trail: _Trail) -> list[ratelimit.Charge]:
+        """What the call is charged to; for a remembered token and the same rules it is always the same."""
+        known, key = trail.way.known, tuple(map(id, rules))
+        if known is not None and key in known.charges:
+            return known.charges[key]
+        spendings = [rule.spending for rule in rules]
+        found = ratelimit.charges(self.limits, spendings, trail.identity, request.client_ip)
+        if known is not None and not self.limits.by_address and len(known.charges) < _RULES_REMEMBERED:
+            known.charges[key] = found
+        return found
 
-    def _spend(self, request: Request, now: float, trail: _Trail) -> None:
-        tier = ratelimit.tier_for(self.limits, trail.identity)
-        if tier is None or tier.limit is None:
-            return
-        counted = ratelimit.subject(self.limits, trail.identity, request.client_ip)
-        trail.quota = self.counters.spend(tier, counted, now)
-        if trail.quota is not None and trail.quota.refused:
-            raise Refused(Reason.RATE_LIMITED, f"tier {tier.name}: {tier.limit} in {tier.window_s} s are used up")
+    def _spend(self, request: Request, rules: list[rbac.Rule], now: float, trail: _Trail) -> None:
+        """Count the call, once however often nginx asks about it."""
+        for charge in self._charges(request, rules, trail):
+            trail.tier = charge.tier.name
+            quotas = receipt.redeem(self.receipt_key, request.receipt, request.id, charge)
+            quotas = tuple(self.counters.spend(charge, now)) if quotas is None else quotas
+            refusal = window.refused(quotas)
+            if refusal is None:
+                made = receipt.issue(self.receipt_key, request.id, charge, quotas)
+                trail.receipts = receipt.add(trail.receipts or request.receipt, made)
+            if charge.tier.shadow:  # the caller does not see it
+                trail.shadow = charge.tier.name if refusal else trail.shadow
+                continue
+            trail.quotas += quotas
+            if refusal is not None:
+                raise Refused(Reason.RATE_LIMITED, _used_up(charge, refusal))
 
 
-def _signed_by(keys: KeySet | None, token: jwt.Token, issuers: frozenset[str] | None) -> bool:
-    return keys is not None and jwt.signed_by_any(token, keys.candidates(token.kid, token.alg, issuers))
+def _admit(rule: rbac.Rule, identity: Identity, by: Provider | None, now: float) -> None:
+    assert by is not None
+    rbac.admit(rule, identity)
+    stepup.check(rule.asks.strength, identity, by, now)
 
 
-def _introspected(provider: Provider, claims: Claims | None, now: float) -> Identity:
-    """Who an opaque token speaks for, by its provider's word; times, audience and demands are checked too."""
-    if claims is None:
-        raise Refused(Reason.INACTIVE_TOKEN, f"{provider.name} says that the token is not active")
-    if "iss" in claims and not provider.accepts_issuer(str(claims["iss"]), claims):
-        raise Refused(Reason.UNKNOWN_ISSUER, f"{provider.name} introspected a token of {str(claims['iss'])[:200]!r}")
-    if isinstance(claims.get("client_id"), str):
-        # RFC 7662 section 2.2: sub is optional; no client may be called as a user is
-        claims = {"sub": f"client:{claims['client_id']}", **claims}
-    jwt.check_introspected(claims, provider, now)
-    return _accepted(provider, claims, now)
+def _passed(decision: Decision) -> bool:
+    """Whether the caller was whom the rules want; a limit is another matter."""
+    return decision.allowed or decision.reason in (Reason.RATE_LIMITED, Reason.LIMITS_UNAVAILABLE)
 
 
-def _accepted(provider: Provider, claims: Claims, now: float) -> Identity:
-    """The identity of a token whose claims are true, where it meets what the provider's config demands."""
-    check(provider, claims)
-    found = identity(provider, claims)
-    stepup.check(stepup.Strength(provider.acr, provider.mfa, provider.max_age_s), found, provider, now)
-    return found
+def _used_up(charge: ratelimit.Charge, refusal: Quota) -> str:
+    rate = ratelimit.Rate(refusal.limit, refusal.window_s)
+    too_much = f"has no room for a call that counts {charge.cost}" if charge.cost > 1 else "is used up"
+    return f"tier {charge.tier.name}: {rate} {too_much}"
 
 
 def _wanted(rule: rbac.Rule) -> tuple[str, ...]:
@@ -218,20 +212,25 @@ def _call(request: Request) -> tuple[str, list[str]]:
 
 def _refusal(refused: Refused, trail: _Trail) -> Decision:
     decision = _decision(refused.reason, trail, refused.detail)
-    return replace(decision, next_step=refused.next_step, step_up=refused.step_up)
+    return replace(decision, next_step=refused.next_step, step_up=refused.step_up, named=refused.named)
 
 
 def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: int | None = None) -> Decision:
-    quota = trail.quota
-    if quota is not None and quota.refused:
-        retry_after_s = quota.reset_s
+    refusal = window.refused(trail.quotas)
+    retry_after_s = retry_after_s if refusal is None else refusal.reset_s
+    retry_after_s = trail.way.retry_after_s if retry_after_s is None else retry_after_s
     return Decision(
         reason=reason,
         path=trail.path,
-        provider=trail.provider,
+        provider=trail.way.provider,
         rule=trail.rule,
         identity=trail.identity,
-        quota=quota,
+        tier=trail.tier,
+        notices=tuple(trail.way.notices),
+        link=trail.way.link,
+        quotas=trail.quotas,
+        shadow=trail.shadow,
+        receipt=trail.receipts,
         wanted=trail.wanted,
         ignored=trail.ignored,
         retry_after_s=retry_after_s,

@@ -115,12 +115,16 @@ def signed_by_any(token: Token, candidates: Iterable[signature.Verifier]) -> boo
     return any(signature.matches(key, token.signing_input, token.signature) for key in candidates)
 
 
-def check_claims(token: Token, provider: Provider, now: float) -> None:
-    """Kind, times and audience of a token whose signature was good. Raises `Refused`."""
+def check_claims(token: Token, provider: Provider, now: float) -> tuple[float, float]:
+    """Kind, times and audience of a token whose signature was good; from when and until when the times are right.
+
+    Raises `Refused`.
+    """
     _check_kind(token, provider)
-    check_times(token.claims, provider.skew_s, now)
+    good = check_times(token.claims, provider.skew_s, now)
     check_audience(token.claims, provider)
     _check_unbound(token.claims)
+    return good
 
 
 def _check_unbound(claims: Mapping[str, Any]) -> None:
@@ -164,8 +168,8 @@ def _lower(value: Any) -> str:
     return value.lower() if isinstance(value, str) else ""
 
 
-def check_times(claims: Mapping[str, Any], skew_s: float, now: float) -> None:
-    """RFC 7519 sections 4.1.4 to 4.1.6."""
+def check_times(claims: Mapping[str, Any], skew_s: float, now: float) -> tuple[float, float]:
+    """RFC 7519 sections 4.1.4 to 4.1.6: now, and from when and until when it is so."""
     expires, starts, issued = (_instant(claims, name) for name in ("exp", "nbf", "iat"))
     if expires is None:
         raise Refused(Reason.MISSING_CLAIM, "the token has no exp")
@@ -175,6 +179,7 @@ def check_times(claims: Mapping[str, Any], skew_s: float, now: float) -> None:
         raise Refused(Reason.NOT_YET_VALID, f"the token is valid in {starts - now:.0f} s (nbf)")
     if issued is not None and now < issued - skew_s:
         raise Refused(Reason.ISSUED_IN_FUTURE, f"the token was issued {issued - now:.0f} s from now (iat)")
+    return max(starts or 0.0, issued or 0.0) - skew_s, expires + skew_s
 
 
 def _instant(claims: Mapping[str, Any], name: str) -> float | None:

@@ -41,6 +41,18 @@ class Reason(StrEnum):
     INVALID_CLAIM = "invalid_claim"
     BOUND_TOKEN = "bound_token"  # noqa: S105 - a slug, not a password
     INACTIVE_TOKEN = "inactive_token"  # noqa: S105 - a slug, not a password
+    MALFORMED_API_KEY = "malformed_api_key"
+    MISTYPED_API_KEY = "mistyped_api_key"
+    SEVERAL_API_KEYS = "several_api_keys"
+    UNKNOWN_API_KEY = "unknown_api_key"
+    REVOKED_API_KEY = "revoked_api_key"
+    EXPIRED_API_KEY = "expired_api_key"
+    REPLACED_API_KEY = "replaced_api_key"
+    API_KEYS_PAUSED = "api_keys_paused"
+    API_KEYS_ENDED = "api_keys_ended"
+    TWO_CREDENTIALS = "two_credentials"
+    DIFFERENT_OWNERS = "different_owners"
+    OIDC_NOT_OPEN = "oidc_not_open"
     STEP_UP_REQUIRED = "step_up_required"
     CLAIMS_CHALLENGE = "claims_challenge"
     # what the rules say
@@ -81,12 +93,21 @@ class Refused(Exception):
     """What they sent is not good enough.
 
     `detail` and `next_step` are for the operator's eyes (`authsvc explain`): they may quote names from the config and
-    from the token, never a whole token, and never reach the caller. `step_up` does.
+    from the token, never a whole token, and never reach the caller. `step_up` does. `named` is for audit: whom a
+    credential names that is known and is not good enough.
     """
 
-    def __init__(self, reason: Reason, detail: str = "", *, next_step: str = "", step_up: StepUp | None = None) -> None:
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        *,
+        next_step: str = "",
+        step_up: StepUp | None = None,
+        named: Identity | None = None,
+    ) -> None:
         super().__init__(reason.value)
-        self.reason, self.detail, self.next_step, self.step_up = reason, detail, next_step, step_up
+        self.reason, self.detail, self.next_step, self.step_up, self.named = reason, detail, next_step, step_up, named
 
 
 class Unavailable(Exception):
@@ -111,7 +132,8 @@ class Request:
     """One call as nginx described it: raw, nothing decoded. `None` means absent or sent twice.
 
     `served` is the path that nginx serves in place of the target's after an internal redirect, as it decoded it.
-    `may_wait` is `False` where a server asks that has one thread for all its calls.
+    `may_wait` is `False` where a server asks that has one thread for all its calls. `receipt` is what an earlier answer
+    to the same request said of the calls that it counted.
     """
 
     method: str | None
@@ -121,6 +143,8 @@ class Request:
     id: str = ""
     served: str | None = None
     may_wait: bool = True
+    receipt: str = field(default="", repr=False)
+    api_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +168,25 @@ class Identity:
     subject_type: str = ""
     mfa: bool = False
     roles_incomplete: bool = False
+    method: str = "oidc"  # or api_key
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """What the credential that was not in force would have brought about. `differs` has refused, roles, tier or none of
+    them; `named` is whom it names, where that is known."""
+
+    method: str
+    reason: Reason
+    named: Identity | None
+    differs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What is left of a tier's window after this call.
+    """What is left of one of a tier's windows after this call.
 
-    `reset_s` is whole seconds until there is more; `policy` is the tier's name.
+    `reset_s` is whole seconds until there is more; `policy` is the tier's name, with the period where it has several.
     """
 
     policy: str
@@ -170,7 +206,14 @@ class Decision:
     provider: str = ""  # whose token it was, or claimed to be where it was refused
     rule: str = ""
     identity: Identity | None = None
-    quota: Quota | None = None
+    named: Identity | None = None  # whom a credential names that is known and was refused: for audit alone
+    tier: str = ""
+    quotas: tuple[Quota, ...] = ()
+    shadow: str = ""  # the tier that would have refused, were it not in shadow
+    receipt: str = ""
+    notices: tuple[tuple[str, str], ...] = ()  # headers for the caller: that his kind of credential ends
+    link: str = ""  # where the caller can read what to do
+    other: Other | None = None
     wanted: tuple[str, ...] = ()  # the roles or scopes that would have satisfied the rule
     ignored: Reason | None = None  # why a credential sent to a public path did not count
     retry_after_s: int | None = None

@@ -1,140 +1,203 @@
-"""Limits: which tier an identity is in, and the arithmetic of a sliding window over two counters.
-
-The window slides: what was admitted in the previous window weighs less as the current one passes. A call counts
-first and is decided on the value that the atomic count returned, so callers at once never get more than the limit.
-"""
+"""Limits in words: rates, tiers, whom a call counts for, and what a call is charged to. The arithmetic is window.py."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 import math
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from authsvc.core.claims import ClaimPath, as_text, claim_at
-from authsvc.core.model import Identity, Quota
+from authsvc.core.claims import ClaimPath, Condition, as_text, claim_at
+from authsvc.core.model import Identity
 
 PERIODS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+MAX_PERIOD_S = 365 * 86400
+_RATE = re.compile(
+    r"(?P<limit>\d{1,12})/(?P<times>\d{0,8}) ?(?P<unit>second|minute|hour|day)s?(?: burst (?P<burst>\d{1,12}))?",
+    re.ASCII,
+)
+ByKind = Literal["user_id", "client_id", "tenant", "ip", "claim"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many calls in a period of so many seconds."""
+
+    limit: int
+    period_s: int = 3600
+
+    def __str__(self) -> str:
+        return f"{self.limit}/{period(self.period_s)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A named limit. `limit` of `None` is unlimited; `value` is what `claim` must be, or hold as a list."""
+    """A named limit. Without rates it is unlimited; `when` says whose it is, everybody else's without it.
+
+    In `shadow` nobody is refused, and it is told who would have been.
+    """
 
     name: str
-    limit: int | None
-    window_s: int = 3600
-    claim: ClaimPath | None = None
-    value: str = ""
+    rates: tuple[Rate, ...] = ()
+    when: Condition | None = None
+    shadow: bool = False
 
     @property
-    def rate(self) -> float:
-        """Calls a second; what makes one tier stricter than another."""
-        return math.inf if self.limit is None else self.limit / self.window_s
+    def pace(self) -> float:
+        """Calls a second in the long run; what makes one tier stricter than another."""
+        return min((rate.limit / rate.period_s for rate in self.rates), default=math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a rule says of limits: how many calls one counts as (0: none is counted), and a limit of its own in place of
+    the tier's."""
+
+    cost: int = 1
+    own: Tier | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """One thing that callers are told apart by; `claim` belongs to the kind claim."""
+
+    kind: ByKind = "user_id"
+    claim: ClaimPath = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The tiers in their order, whom they count (a `claim`, or the user), and the limit without identity."""
+    """The tiers in their order, what calls are counted by, and the limit of callers without identity."""
 
     tiers: tuple[Tier, ...] = ()
-    claim: ClaimPath | None = None
+    by: tuple[By, ...] = (By(),)
     anonymous: Tier | None = None
+    ipv6_prefix: int = 64
+
+    @property
+    def by_address(self) -> bool:
+        """Whether the same caller is another one at another address."""
+        return any(by.kind == "ip" for by in self.by)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The two counters of one subject at one moment. `elapsed` is the share of the current window gone by."""
+class Charge:
+    """One call, `cost` calls' worth, on a tier. `subject` is a hash of `who`, under which it is counted."""
 
-    current: str
-    previous: str
-    elapsed: float
-    ttl_s: int
+    tier: Tier
+    subject: str
+    who: str = field(repr=False)
+    cost: int = 1
 
 
-def parse_rate(text: str) -> tuple[int | None, int]:
-    """`100/hour` as (100, 3600); `unlimited` as (None, 3600). Raises `ValueError`."""
+def period(seconds: int) -> str:
+    """3600 as `hour`, 900 as `15minutes`."""
+    unit, length = next((u, s) for u, s in reversed(PERIODS_S.items()) if seconds % s == 0)
+    times = seconds // length
+    return unit if times == 1 else f"{times}{unit}s"
+
+
+def parse_rate(text: str) -> tuple[Rate, ...]:
+    """`100/hour`, `100/15minutes`, `100/hour burst 20` or `unlimited`, which is no rate at all. Raises `ValueError`.
+
+    A burst is a second window: no more than so many in the time in which the first one has room for as many.
+    """
     if text == "unlimited":
-        return None, 3600
-    count, _, period = text.partition("/")
-    if not (count.isascii() and count.isdigit() and len(count) <= 12) or period not in PERIODS_S:
-        raise ValueError("a limit is N/second, N/minute, N/hour, N/day or unlimited")
-    return int(count), PERIODS_S[period]
+        return ()
+    found = _RATE.fullmatch(text)
+    if found is None:
+        raise ValueError("a limit is N/second, N/minute, N/hour, N/day, N/15minutes, N/hour burst M, or unlimited")
+    rate = Rate(int(found["limit"]), int(found["times"] or 1) * PERIODS_S[found["unit"]])
+    if not 1 <= rate.period_s <= MAX_PERIOD_S:
+        raise ValueError("the period of a limit is 1 second to 365 days")
+    return (rate,) if found["burst"] is None else (rate, _burst(rate, int(found["burst"])))
+
+
+def _burst(rate: Rate, burst: int) -> Rate:
+    """Its time is rounded down: rounded up, the burst would be the stricter limit of the two in the long run."""
+    if not 0 < burst < rate.limit:
+        raise ValueError("the burst of a limit is less than the limit, and at least 1")
+    if rate.period_s * burst < rate.limit:
+        raise ValueError(
+            f"the burst of this limit is at least {math.ceil(rate.limit / rate.period_s)}, a second's worth"
+        )
+    return Rate(burst, rate.period_s * burst // rate.limit)
 
 
 def tier_for(limits: Limits, identity: Identity | None) -> Tier | None:
-    """The first tier whose claim fits; else the one without a claim; else the strictest."""
+    """The first tier whose condition holds; else the one without any; else the strictest."""
     if identity is None:
         return limits.anonymous
     for tier in limits.tiers:
-        if tier.claim is not None and _fits(claim_at(identity.claims, tier.claim), tier.value):
+        if tier.when is not None and tier.when.holds(identity.claims):
             return tier
-    fallback = [tier for tier in limits.tiers if tier.claim is None] or sorted(limits.tiers, key=lambda t: t.rate)
+    fallback = [tier for tier in limits.tiers if tier.when is None] or sorted(limits.tiers, key=lambda t: t.pace)
     return fallback[0] if fallback else None
 
 
-def _fits(claim: Any, wanted: str) -> bool:
-    values = claim if isinstance(claim, list) else [claim]
-    return any(as_text(value) == wanted for value in values)
+def charges(
+    limits: Limits, spendings: Iterable[Spending], identity: Identity | None, client_ip: str | None
+) -> list[Charge]:
+    """What a call under these rules is charged to: once to each tier, at the highest cost."""
+    found: dict[str, Charge] = {}
+    who: list[list[str]] | None = None
+    for spending in spendings:
+        tier = spending.own or tier_for(limits, identity)
+        if spending.cost == 0 or tier is None or not tier.rates:
+            continue
+        who = who or whom(limits, identity, client_ip)
+        made = charge(tier, who + [["rule", tier.name]] if spending.own else who, spending.cost)
+        known = found.setdefault(tier.name, made)
+        found[tier.name] = made if made.cost > known.cost else known
+    return list(found.values())
 
 
-def subject(limits: Limits, identity: Identity | None, client_ip: str | None) -> str:
-    """Whom a call counts for. Two providers' equal subjects are two; so are a user and an address."""
+def charge(tier: Tier, who: list[list[str]], cost: int = 1) -> Charge:
+    """The charge. No text of a caller becomes a counter's name, and no two callers share one."""
+    text = json.dumps(who)
+    return Charge(tier, hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), text, cost)
+
+
+def at_cost(given: Charge, cost: int) -> Charge:
+    """The same charge at another cost."""
+    return replace(given, cost=cost)
+
+
+def whom(limits: Limits, identity: Identity | None, client_ip: str | None) -> list[list[str]]:
+    """Whom a call counts for. Two providers' equal subjects are two; so are a user and a tenant of the same name."""
     if identity is None:
-        return f"ip\0{_network(client_ip or '')}"
-    value = as_text(claim_at(identity.claims, limits.claim)) if limits.claim else None
-    if not value:  # kept apart: a user must not share a counter with a tenant of the same name
-        return f"user\0{identity.provider}\0{identity.key or identity.user_id}"
-    return f"claim\0{identity.provider}\0{value}"
+        return [address(limits, client_ip)]
+    return [_part(limits, by, identity, client_ip) for by in limits.by]
 
 
-def _network(address: str) -> str:
-    """An IPv6 caller owns at least a /64: one limit for all of it."""
+def address(limits: Limits, client_ip: str | None) -> list[str]:
+    """How a client's address is counted. An IPv6 caller owns at least a /64: one limit for all of it."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(client_ip or "")
     except ValueError:
-        return ""  # not what nginx sends: all of them share one limit
-    return str(parsed) if parsed.version == 4 else str(ipaddress.ip_network((parsed.packed, 64), strict=False))
+        return ["ip", ""]  # not what nginx sends: all of them share one limit
+    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    if parsed.version == 4:
+        return ["ip", str(parsed)]
+    return ["ip", str(ipaddress.ip_network((parsed.packed, limits.ipv6_prefix), strict=False))]
 
 
-def window(tier: Tier, counted: str, now: float) -> Window:
-    """The counters for `counted` at `now`. Names are hashes: no user's text becomes a key."""
-    number, into = divmod(now, tier.window_s)
-    base = f"{counted}\0{tier.window_s}"
-    return Window(
-        current=_key(base, int(number)),
-        previous=_key(base, int(number) - 1),
-        elapsed=into / tier.window_s,
-        ttl_s=2 * tier.window_s + 60,  # the previous window is read during the whole of the current one
-    )
+def _part(limits: Limits, by: By, identity: Identity, client_ip: str | None) -> list[str]:
+    """Where a caller has no such thing he is counted as the user he is: nobody shares with strangers."""
+    if by.kind == "ip":
+        return address(limits, client_ip)
+    values = {"client_id": identity.client, "tenant": ",".join(map(_no_comma, sorted(identity.tenants)))}
+    value = as_text(claim_at(identity.claims, by.claim)) if by.kind == "claim" else values.get(by.kind)
+    if not value:
+        return ["user", identity.provider, identity.key or identity.user_id]
+    return [by.kind, identity.provider, value, *by.claim]
 
 
-def _key(base: str, number: int) -> str:
-    text = f"{base}\0{number}".encode("utf-8", "surrogatepass")  # JSON may hold half a surrogate pair
-    return "authsvc:rate:" + hashlib.sha256(text).hexdigest()[:40]
-
-
-def judge(tier: Tier, at: Window, counted: int, previous: int) -> Quota:
-    """The quota after a call that was counted as the `counted`-th of this window, `previous` in the one before.
-
-    No more than `limit` were admitted in the previous window, so a larger count cannot weigh more than that.
-    """
-    limit = tier.limit if tier.limit is not None else 0
-    carried = min(previous, limit) * (1 - at.elapsed)
-    left = limit - math.ceil(carried + counted - 1e-9)
-    if left >= 0:
-        reset = math.ceil((1 - at.elapsed) * tier.window_s)
-        return Quota(tier.name, limit, tier.window_s, left, max(reset, 1))
-    wait = _wait(limit, min(counted - 1, limit), min(previous, limit), at.elapsed) * tier.window_s
-    return Quota(tier.name, limit, tier.window_s, 0, max(math.ceil(wait), 1), refused=True)
-
-
-def _wait(limit: int, admitted: int, previous: int, elapsed: float) -> float:
-    """Share of a window until one more call fits: in this window as the previous fades, or in the next."""
-    if limit < 1:
-        return 1 - elapsed
-    room = limit - admitted - 1
-    if room >= 0 and previous > 0:
-        return max(1 - room / previous - elapsed, 0)
-    return 1 - elapsed + max(1 - (limit - 1) / max(admitted, 1), 0)
+def _no_comma(tenant: str) -> str:
+    """A tenant that is called `a,b` is not the two tenants a and b."""
+    return tenant.replace("\\", "\\\\").replace(",", "\\,")

@@ -25,6 +25,8 @@ class Strength:
 
 def check(asked: Strength, identity: Identity, provider: Provider, now: float) -> None:
     """Raises `Refused`, with the challenge of RFC 9470 section 3 or of Entra."""
+    if identity.method == "api_key" and asked != _NOTHING:
+        raise _not_by_key(asked)
     claims = identity.claims
     has = _contexts(claims)
     if asked.acr and not set(asked.acr) & set(has):
@@ -37,6 +39,17 @@ def check(asked: Strength, identity: Identity, provider: Provider, now: float) -
         )
     if asked.max_age_s is not None:
         _check_age(asked, claims, provider, now)
+
+
+_NOTHING = Strength()
+_ONLY_A_TOKEN = "send a token in place of the key: behind a key nobody signs in"  # noqa: S105 - words, not a password
+
+
+def _not_by_key(asked: Strength) -> Refused:
+    """Whatever claims a key was given, nobody signed in; the challenge says what a token must be like."""
+    text = "the rule asks how the user signed in, and an API key never shows that"
+    step_up = StepUp(asked.acr, asked.max_age_s)
+    return Refused(Reason.STEP_UP_REQUIRED, text, next_step=_ONLY_A_TOKEN, step_up=step_up)
 
 
 def _contexts(claims: Claims) -> tuple[str, ...]:

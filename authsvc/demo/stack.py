@@ -96,12 +96,19 @@ class Authsvc(Process):
     """
 
     def __init__(
-        self, config: str, folder: Path, environment: Mapping[str, str], workers: int = 1, port: int | None = None
+        self,
+        config: str,
+        folder: Path,
+        environment: Mapping[str, str],
+        workers: int = 1,
+        port: int | None = None,
+        worker: str = "auto",
     ) -> None:
         self.config_file = folder / "authsvc.yaml"
         self.config_file.write_text(Template(config).safe_substitute(environment), "utf-8")
         port = port or free_port()
         serve = ["serve", "-c", str(self.config_file), "--bind", f"127.0.0.1:{port}", "--workers", str(workers)]
+        serve += ["--worker", worker]
         # unbuffered: an audit line is in the file when the answer is out
         environment = {"PYTHONUNBUFFERED": "1", **environment}
         super().__init__([sys.executable, "-m", "authsvc", *serve], port, folder / "authsvc.log", environment)

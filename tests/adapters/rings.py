@@ -13,6 +13,7 @@ from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import Store
 from authsvc.core import jwks
 from authsvc.core.gate import Gate
+from authsvc.core.identify import Identifier
 from authsvc.core.keylife import KeyTimes
 from authsvc.core.model import Reason, Request
 from authsvc.core.provider import Provider, Providers
@@ -140,7 +141,7 @@ def kids(keys: jwks.KeySet | None) -> list[str]:
 
 
 def gate_with(ring: Keyring, issuer: Issuer) -> Gate:
-    return Gate(Providers([provider_of(issuer)]), Policy(), Limits(), {}, ring, None)  # type: ignore[arg-type]
+    return Gate(Identifier(Providers([provider_of(issuer)]), ring), Policy(), Limits(), {}, None)  # type: ignore[arg-type]
 
 
 def asks(gate: Gate, token: str, now: float) -> Reason:

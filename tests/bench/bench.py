@@ -4,26 +4,36 @@ Three answerers stand behind the same nginx configuration and take turns in one 
 
   A  null       an nginx that answers every question with 200 and the same headers: what auth_request costs at least
   B  unlimited  authsvc, callers of an unlimited tier
-  C  limited    authsvc, callers of a limited tier: each call is counted in memcached
+  C  limited    authsvc, callers of a limited tier, counted in memcached, with leases
+  D  two limits authsvc, callers of a tier of two windows: a round trip to memcached each call
+  E  API key    authsvc, callers of an unlimited tier with API keys
+  F  refused    authsvc, expired tokens
+  G  threads    as C, with gunicorn's gthread in place of our worker
 
 1000 callers with a token each. nginx answers the allowed calls itself (a 43-byte picture), so that no API blurs the
-figures. All on loopback. Fails when a single call was not answered with 2xx.
+figures. All on loopback. Fails when a single call was answered otherwise than it should be.
 """
 
 import argparse
 import http.client
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from authsvc import nginx
+from authsvc.adapters.keyfile import editing
+from authsvc.core import apikeys
+from authsvc.core.apikeys import ApiKey
 from authsvc.demo.issuer import Issuer
 from authsvc.demo.processes import BASE_CONFIG, TEMP_PATHS, Memcached, Nginx, NotFound, NotStarted, free_port
 from authsvc.demo.stack import CACHE, CONFIG, Authsvc, demo_environment
@@ -32,7 +42,11 @@ from machine import cpu_s, facts
 CALLERS = 1000
 WARM_UP_S = 2
 SCRIPT = Path(__file__).with_name("tokens.lua")
-LIMITED = "    measured: {limit: 100000000/hour, matching_claim: plan=measured}\n"
+LIMITED = """\
+    measured: {limit: 100000000/hour, matching_claim: plan=measured}
+    measured2: {limit: [10000000/minute, 100000000/hour], matching_claim: plan=measured2}
+"""
+KEYS = "  api_keys: {keys_file: %s}\nauthorization:"
 FRONT = """\
     include authsvc-http.conf;
     server {
@@ -53,6 +67,7 @@ NULL = """\
         add_header X-User-Roles '["user"]';
         add_header X-User-Issuer demo;
         add_header X-User-Tenant acme;
+        add_header X-Auth-Method oidc;
         add_header X-Org-ID org-7;
         add_header X-Subscription-Plan enterprise;
         location / { return 200 ""; }
@@ -69,6 +84,7 @@ class Answerer:
     pid: int
     memcached: int
     tokens: Path
+    refused: bool = False  # whether each call should be
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +105,9 @@ def measure(what: Answerer, seconds: int, connections: int) -> Figures:
     pids = (what.front.pid, what.pid, what.memcached)
     before = [cpu_s(pid) for pid in pids]
     count, duration_us, p50, p99, refused, broken = wrk(what, seconds, connections)
+    wrong = count - refused if what.refused else refused
     spent = [(cpu_s(pid) - start) * 1e6 / max(count, 1) for pid, start in zip(pids, before, strict=True)]
-    return Figures(count * 1e6 / duration_us, p50 / 1000, p99 / 1000, *spent, errors=refused + broken)
+    return Figures(count * 1e6 / duration_us, p50 / 1000, p99 / 1000, *spent, errors=wrong + broken)
 
 
 def wrk(what: Answerer, seconds: int, connections: int) -> list[int]:
@@ -112,17 +129,40 @@ def answerers(workers: int) -> Iterator[list[Answerer]]:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="authsvc-bench-")))
         issuer, memcached = running.enter_context(Issuer()), running.enter_context(Memcached())
         null = running.enter_context(_nginx(NULL))
-        config = f"{CONFIG}{LIMITED}{CACHE}"
-        authsvc = running.enter_context(Authsvc(config, folder, demo_environment(issuer, memcached), workers))
-        authsvc.wait_for("/readyz")
-        free, limited = (_tokens(issuer, plan, folder) for plan in ("enterprise", "measured"))
-        before_null, before_authsvc = (running.enter_context(_nginx(FRONT, to.port)) for to in (null, authsvc))
-        _refuses_strangers(before_authsvc.port)
+        keys, keys_file = _api_keys(folder)
+        config = f"{CONFIG}{LIMITED}{CACHE}".replace("authorization:", KEYS % keys_file, 1)
+        environment = demo_environment(issuer, memcached)
+        served = []
+        for worker in ("fast", "threads"):
+            (folder / worker).mkdir()
+            served.append(running.enter_context(Authsvc(config, folder / worker, environment, workers, worker=worker)))
+            served[-1].wait_for("/readyz")
+        fast, threads = served
+        plans = ("enterprise", "measured", "measured2")
+        free, limited, twice = (_tokens(issuer, plan, folder) for plan in plans)
+        expired = _tokens(issuer, "enterprise", folder, "expired", exp=int(time.time()) - 3600)
+        before = [running.enter_context(_nginx(FRONT, to.port)) for to in (null, fast, threads)]
+        _refuses_strangers(before[1].port)
         yield [
-            Answerer("A null", before_null, null.pid, 0, free),
-            Answerer("B unlimited", before_authsvc, authsvc.pid, memcached.pid, free),
-            Answerer("C limited", before_authsvc, authsvc.pid, memcached.pid, limited),
+            Answerer("A null", before[0], null.pid, 0, free),
+            Answerer("B unlimited", before[1], fast.pid, memcached.pid, free),
+            Answerer("C limited", before[1], fast.pid, memcached.pid, limited),
+            Answerer("D two limits", before[1], fast.pid, memcached.pid, twice),
+            Answerer("E API key", before[1], fast.pid, memcached.pid, keys),
+            Answerer("F refused", before[1], fast.pid, memcached.pid, expired, refused=True),
+            Answerer("G threads", before[2], threads.pid, memcached.pid, limited),
         ]
+
+
+def _api_keys(folder: Path) -> tuple[Path, Path]:
+    """Authorization headers with a key each, and the file by which authsvc knows them."""
+    sent, known = folder / "keys.txt", folder / "api-keys.jsonl"
+    minted = [apikeys.mint(os.urandom(32)) for _ in range(CALLERS)]
+    sent.write_text("".join(f"ApiKey {text}\n" for text, _ in minted))
+    with editing(str(known)) as draft:
+        for number, (_, digest) in enumerate(minted):
+            draft.put(ApiKey(digest, f"owner-{number}", plan="enterprise"))
+    return sent, known
 
 
 def _nginx(server: str, upstream_port: int = 1) -> Nginx:
@@ -141,13 +181,14 @@ def _refuses_strangers(port: int) -> None:
     connection.close()
 
 
-def _tokens(issuer: Issuer, plan: str, folder: Path) -> Path:
-    file = folder / f"{plan}.txt"
+def _tokens(issuer: Issuer, plan: str, folder: Path, name: str = "", **claims: Any) -> Path:
+    """Authorization headers with a token each."""
+    file = folder / f"{name or plan}.txt"
     with file.open("w") as lines:
         for number in range(CALLERS):
             sub, email = f"user-{number}", f"user-{number}@example.com"
-            token = issuer.token(sub, email=email, roles=["user"], organization_id="org-7", plan=plan)
-            lines.write(f"{token}\n")
+            token = issuer.token(sub, email=email, roles=["user"], organization_id="org-7", plan=plan, **claims)
+            lines.write(f"Bearer {token}\n")
     return file
 
 

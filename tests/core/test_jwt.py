@@ -3,6 +3,7 @@
 import pytest
 
 from authsvc.core import jwt
+from authsvc.core.identify import Way
 from authsvc.core.model import Reason, Refused, Request
 from authsvc.core.provider import RoleClaim
 from worlds import NOW, gate, provider, token
@@ -10,7 +11,7 @@ from worlds import NOW, gate, provider, token
 
 def identity_of(provider_changes=None, **changed):
     deciding = gate(providers=[provider(**provider_changes or {})])
-    return deciding.identify(Request("GET", "/", f"Bearer {token(**changed)}"), NOW)
+    return deciding.who.identify(Request("GET", "/", f"Bearer {token(**changed)}"), NOW, Way())
 
 
 def refusal(provider_changes=None, **changed):
@@ -53,13 +54,13 @@ def test_any_other_scheme_is_refused(header):
 @pytest.mark.parametrize("header", ["Bearer", "Bearer a,Bearer b", "Bearer a b"])
 def test_what_follows_bearer_and_is_no_token_is_refused(header):
     with pytest.raises(Refused) as refused:
-        gate().identify(Request("GET", "/", header), NOW)
+        gate().who.identify(Request("GET", "/", header), NOW, Way())
     assert refused.value.reason is Reason.MALFORMED_TOKEN
 
 
 def test_two_good_tokens_in_one_header_are_refused():
     with pytest.raises(Refused):
-        gate().identify(Request("GET", "/", f"Bearer {token()},Bearer {token()}"), NOW)
+        gate().who.identify(Request("GET", "/", f"Bearer {token()},Bearer {token()}"), NOW, Way())
 
 
 def test_an_identity_is_what_the_claims_say():

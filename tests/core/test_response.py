@@ -84,11 +84,110 @@ def test_a_wait_is_said_in_retry_after():
     assert rendered(Reason.KEYS_UNAVAILABLE, retry_after_s=5)[1]["Retry-After"] == "5"
 
 
+def test_a_problem_says_where_to_read_on_only_to_whom_it_concerns():
+    for link in ("https://x.test/a", "", "https://x.test/b", ""):
+        told = json.loads(rendered(Reason.API_KEYS_ENDED, link=link)[1]["X-Auth-Error"])
+        assert told == {
+            "status": 401,
+            "title": "API keys are no longer accepted",
+            "reason": "api_keys_ended",
+            **({"link": link} if link else {}),
+        }
+
+
+def test_what_one_caller_is_told_never_reaches_the_next():
+    mine = [("X-User-Id", "u-1")]
+    notices = (("X-Auth-Warning", "soon"),)
+    status, headers = response.render(Decision(Reason.ALLOWED, receipt="r", notices=notices), mine)
+    headers.append(("X-Mine", "1"))
+    again = response.render(Decision(Reason.ALLOWED), [])[1]
+    assert (status, mine) == (200, [("X-User-Id", "u-1")])
+    assert again == [("X-Auth-Status", "200"), ("X-Auth-Reason", "allowed")]
+    refused = response.render(Decision(Reason.EXPIRED, retry_after_s=3), mine)[1]
+    refused.clear()
+    assert dict(response.render(Decision(Reason.EXPIRED), mine)[1]).keys() == {
+        "X-Auth-Status",
+        "X-Auth-Reason",
+        "X-Auth-Error",
+        "WWW-Authenticate",
+    }
+
+
+# Quotas --------------------------------------------------------------------------------------------------------------
+
+HOUR, SECOND = Quota("gold-hour", 1000, 3600, 7, 60), Quota("gold-second", 10, 1, 9, 1)
+SPENT = Quota("gold-second", 10, 1, 0, 1, refused=True)
+LAST = Quota("gold-hour", 1000, 3600, 0, 60)
+IETF = {
+    "RateLimit-Policy": '"gold-hour";q=1000;w=3600, "gold-second";q=10;w=1',
+    "RateLimit": '"gold-hour";r=7;t=60, "gold-second";r=9;t=1',
+}
+X = {"X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "7", "X-RateLimit-Reset": "60"}
+
+
+def about_limits(decision, style="ietf"):
+    return {name: value for name, value in response.render(decision, [], style)[1] if "RateLimit" in name}
+
+
+@pytest.mark.parametrize("reason", [Reason.ALLOWED, Reason.PUBLIC, Reason.RATE_LIMITED])
+@pytest.mark.parametrize(
+    ("style", "told"),
+    [("ietf", IETF), ("x", X), ("both", {**IETF, **X}), ("off", {})],
+    ids=["ietf", "x", "both", "off"],
+)
+def test_the_quotas_are_told_on_yes_and_no_in_the_chosen_way(reason, style, told):
+    assert about_limits(Decision(reason, identity=person(), quotas=(HOUR, SECOND)), style) == told
+
+
+def test_one_window_is_one_entry():
+    decision = Decision(Reason.ALLOWED, identity=person(), quotas=(Quota("gold", 100, 3600, 7, 60),))
+    assert about_limits(decision) == {"RateLimit-Policy": '"gold";q=100;w=3600', "RateLimit": '"gold";r=7;t=60'}
+
+
+@pytest.mark.parametrize(
+    ("quotas", "told"),
+    [
+        ((HOUR, SECOND), ("1000", "7", "60")),
+        ((HOUR, SPENT), ("10", "0", "1")),
+        ((LAST, SPENT), ("10", "0", "1")),
+        ((Quota("none", 0, 60, 0, 9), HOUR), ("0", "0", "9")),
+    ],
+    ids=[
+        "the one with the smaller share left",
+        "the one that refuses",
+        "even where another has none left",
+        "a limit of 0",
+    ],
+)
+def test_older_clients_hear_of_the_tightest_window(quotas, told):
+    found = about_limits(Decision(Reason.ALLOWED, identity=person(), quotas=quotas), "x")
+    assert tuple(found[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")) == told
+
+
+@pytest.mark.parametrize("style", ["ietf", "x", "both", "off"])
+def test_nobody_without_identity_hears_of_quotas_but_of_his_wait(style):
+    decision = Decision(Reason.RATE_LIMITED, quotas=(SPENT,), retry_after_s=1)
+    assert about_limits(decision, style) == {}
+    assert dict(response.render(decision, [], style)[1])["Retry-After"] == "1"
+
+
 @pytest.mark.parametrize("reason", [Reason.ALLOWED, Reason.RATE_LIMITED])
-def test_the_quota_is_told_on_yes_and_no(reason):
-    headers = rendered(reason, quota=Quota("gold", 100, 3600, 7, 60))[1]
-    assert headers["RateLimit-Policy"] == '"gold";q=100;w=3600'
-    assert headers["RateLimit"] == '"gold";r=7;t=60'
+def test_where_nothing_was_counted_nothing_is_told(reason):
+    assert about_limits(Decision(reason, identity=person()), "both") == {}
+
+
+@pytest.mark.parametrize("reason", YES)
+def test_a_receipt_goes_with_a_yes(reason):
+    assert rendered(reason, receipt="ab=free:1:1:1:1")[1]["X-Auth-Receipt"] == "ab=free:1:1:1:1"
+    assert "X-Auth-Receipt" not in rendered(reason)[1]
+
+
+@pytest.mark.parametrize("reason", NO)
+def test_a_receipt_never_goes_with_a_no(reason):
+    assert "X-Auth-Receipt" not in rendered(reason, receipt="ab=free:1:1:1:1")[1]
+
+
+# Identity ------------------------------------------------------------------------------------------------------------
 
 
 def test_every_identity_header_is_always_sent():
@@ -104,6 +203,7 @@ def test_the_identity_is_told():
         "X-User-Roles": '["a", "b,c"]',
         "X-User-Issuer": "main",
         "X-User-Tenant": "",
+        "X-Auth-Method": "oidc",
         "X-User-Plan": "gold",
     }
 
@@ -111,7 +211,7 @@ def test_the_identity_is_told():
 def test_no_claim_can_take_the_place_of_the_users_name():
     headers = response.identity_headers(person({"x": "admin"}), {"X-User-Id": ("x",), "X-User-Roles": ("x",)})
     assert dict(headers)["X-User-Id"] == "u-1"
-    assert len(headers) == len(dict(headers)) == 5
+    assert len(headers) == len(dict(headers)) == 6
 
 
 @pytest.mark.parametrize("claims", [{"x": "a" * 3000}, {"x": ["role"] * 500}, {"x": "名" * 400}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import threading
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from authsvc.adapters.fleet import BEAT_S
 from authsvc.demo.processes import Memcached
+from authsvc.demo.stack import Authsvc, Stack
 from waiting import within
 
 
@@ -130,3 +133,25 @@ def poisoned(memcached: Memcached) -> Iterator[None]:
     finally:
         over.set()
         writer.join()
+
+
+def workers_of(authsvc: Authsvc) -> set[str]:
+    """The processes that answer now."""
+    return set(Path(f"/proc/{authsvc.pid}/task/{authsvc.pid}/children").read_text().split())
+
+
+def reconfigure(running: Stack, **sections: str) -> None:
+    """Sections of the config in other words, by SIGHUP; every worker that knew the former ones is gone afterwards."""
+    file, before = running.authsvc.config_file, workers_of(running.authsvc)
+    text = file.read_text("utf-8")
+    for name, content in sections.items():
+        text = re.sub(rf"(?ms)^{name}:\n.*?(?=^\w|\Z)", lambda _: content, text)  # noqa: B023 - used at once
+    file.write_text(text, "utf-8")
+    os.kill(running.authsvc.pid, signal.SIGHUP)
+    assert within(15, lambda: not before & workers_of(running.authsvc) and len(workers_of(running.authsvc)) > 0)
+
+
+def wait_for_fleet(memcached: Memcached, size: int) -> None:
+    """Until so many processes know of one another: they beat every ten seconds and look once a second."""
+    assert within(12, lambda: int(get(memcached, f"authsvc:fleet:{int(time.time() // BEAT_S)}") or b"0") >= size)
+    time.sleep(1)

@@ -1,6 +1,6 @@
 """The shape of the config file: names, types and bounds, from which `authsvc schema` is made too.
 
-The only importer of pydantic. What a value means, and what fits together, is config.py's matter.
+This package is the only importer of pydantic. What a value means, and what fits together, is config.py's matter.
 """
 
 from __future__ import annotations
@@ -8,185 +8,26 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from authsvc.adapters import stopgap
 from authsvc.adapters.misfits import mistake, path_of
+from authsvc.adapters.schema.limits import RateLimitShape, RuleLimit
+from authsvc.adapters.schema.migration import ApiKeysShape, MigrationShape
+from authsvc.adapters.schema.parts import ClaimName, ConditionShape, Seconds, Shape, Text, Texts
+from authsvc.adapters.schema.providers import ProviderShape
 from authsvc.adapters.yamlfile import Mistake
 
-_TEXT = {"type": "string", "minLength": 1}
-_SCALAR = {"type": ["string", "boolean", "integer"]}
-_VALUES = {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR, "minItems": 1}]}
-_ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
-
-def _as_list(value: Any) -> Any:
-    if not isinstance(value, str | list):
-        raise PydanticCustomError("texts_type", "text is wanted, or a list of it")
-    return [value] if isinstance(value, str) else value
-
-
-def _as_values(value: Any) -> Any:
-    return [value] if isinstance(value, str | bool | int) else value
-
-
-def _as_all(value: Any) -> Any:
-    if not isinstance(value, str | list | dict):
-        raise PydanticCustomError("scopes_type", "a list of scopes is wanted, or any: or all: with one")
-    return {"all": value} if isinstance(value, str | list) and value else {} if value == [] else value
-
-
-ProviderType = Literal[
-    "oidc", "auth0", "okta", "entra", "azure-b2c", "entra-external", "keycloak", "google", "cognito",
-    "github-actions", "gitlab-ci", "kubernetes",
-]  # fmt: skip
-Text = Annotated[str, Field(min_length=1)]
-Texts = Annotated[list[Text], Field(min_length=1), BeforeValidator(_as_list), WithJsonSchema(_ONE_OR_MORE)]
-ClaimName = Annotated[list[Text], Field(min_length=1), BeforeValidator(_as_list), WithJsonSchema(_ONE_OR_MORE)]
-Value = str | bool | int
-Values = Annotated[list[Value], Field(min_length=1), BeforeValidator(_as_values), WithJsonSchema(_VALUES)]
-Seconds = Annotated[int, Field(ge=1, le=30 * 86400)]
-
-
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class ConditionShape(_Shape):
-    claim: ClaimName
-    """The claim: one name, or a list of names that leads down to it."""
-    equals: Value | None = None
-    """The value that it must have; numbers and booleans count as text."""
-    in_: Annotated[Values | None, Field(alias="in")] = None
-    """The values of which it must have one."""
-    contains: Values | None = None
-    """What a list (or the names of an object) must hold; one of these is enough."""
-
-
-class RoleShape(_Shape):
-    claim: ClaimName
-    """Where roles are: a list, one text, or an object whose names are the roles."""
-    prefix: str = ""
-    """Goes before each of these roles."""
-
-
-class IntrospectionShape(_Shape):
-    url: Text
-    """The provider's introspection endpoint (RFC 7662)."""
-    client_id: Text
-    """The client by which authsvc asks."""
-    secret_file: Text
-    """A file with that client's secret."""
-    cache: Annotated[int, Field(ge=0, le=300)] = 30
-    """Seconds that a positive answer is remembered, and never beyond the token's exp."""
-
-
-class ProviderShape(_Shape):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
-    """What you call this provider; sent to the API as X-User-Issuer."""
-    type: ProviderType = "oidc"
-    """Whose product it is; `authsvc providers` lists them and what each needs."""
-    audience: Texts | None = None
-    """Your API's identifier: one of these must be in the token's aud."""
-
-    # what the types need; each takes some of these
-    issuer: Text | None = None
-    """The token's iss, byte for byte; the types other than oidc find it by themselves."""
-    other_issuers: Texts | None = None
-    """Further values of iss, such as a custom domain's."""
-    domain: Texts | None = None
-    """auth0, azure-b2c: the tenant's domain, such as acme.eu.auth0.com; a list where tokens come from several."""
-    org_url: Text | None = None
-    """okta: the organization's address, such as https://acme.okta.com."""
-    authorization_server: Text | None = None
-    """okta: the id of the authorization server; default where it is left out."""
-    tenant_id: Text | None = None
-    """Entra and B2C: the directory's id. oidc: fills the placeholder {tenant-id} in issuer and jwks_uri."""
-    app_id: Text | None = None
-    """entra, entra-external, azure-b2c: your API's application (client) id."""
-    subdomain: Text | None = None
-    """entra-external: what stands before .ciamlogin.com; azure-b2c: before .b2clogin.com."""
-    policies: Texts | None = None
-    """azure-b2c: the policies (user flows) whose tokens are accepted."""
-    base_url: Text | None = None
-    """keycloak: https://host, or https://host/auth; gitlab-ci, github-actions: your own server."""
-    realm: Text | None = None
-    """keycloak: the realm."""
-    client_roles: Texts | None = None
-    """keycloak: clients whose roles count too, as client:role."""
-    region: Text | None = None
-    """cognito: such as eu-central-1."""
-    user_pool_id: Text | None = None
-    """cognito: such as eu-central-1_Ab12Cd34E."""
-    hosted_domain: Texts | None = None
-    """google: the Workspace domains whose users are accepted."""
-
-    # where the keys are
-    jwks_uri: Text | None = None
-    """Where the keys are; discovery finds it where it is left out."""
-    discovery_url: Text | None = None
-    """The discovery document, where it is not below the issuer."""
-    jwks_token_file: Text | None = None
-    """A file with a bearer token for these downloads, as Kubernetes wants one."""
-    ca_file: Text | None = None
-    """A PEM file with the private CA that signed the provider's certificate."""
-    allow_insecure_http: bool = False
-    """Allow http:// on a loopback address, for tests and demos."""
-
-    # which tokens are accepted
-    algorithms: Texts | None = None
-    """Signature algorithms to accept; those of the type, or all asymmetric ones, where it is left out."""
-    clients: Texts | None = None
-    """The clients (azp, appid, cid, client_id) whose tokens are accepted; all where it is left out."""
-    tenants: Texts | None = None
-    """The tenants or organizations that are accepted; for entra: any, or a list, in place of tenant_id."""
-    tenant_claim: ClaimName | None = None
-    """The claim with the tenant or organization; the type knows it."""
-    subject_types: Annotated[list[Literal["user", "app"]], Field(min_length=1)] | None = None
-    """user, app or both, by the provider's own evidence."""
-    guests: Literal["allow", "deny"] = "allow"
-    """entra: whether guests of the tenant (B2B) are accepted."""
-    identity_sources: Texts | None = None
-    """How users may have signed in: auth0's connection, the idp or identity_provider of the others."""
-    require: list[ConditionShape] = []
-    """Conditions that every token of this provider must meet."""
-    require_typ: Literal["at+jwt"] | None = None
-    """at+jwt accepts only tokens by RFC 9068, which say so in their header."""
-    accept_id_tokens: bool = False
-    """For providers that give nothing else, such as Dex: their ID tokens count as access tokens."""
-    mfa: bool = False
-    """Whether every token must show a second factor."""
-    mfa_if: list[ConditionShape] | None = None
-    """What shows a second factor; one of these is enough. The type knows what its tokens say."""
-    acr: Texts | None = None
-    """One of these must be in the token's acr or acrs."""
-    max_age: Seconds | None = None
-    """Seconds since the user signed in (auth_time) at most."""
-    introspection: IntrospectionShape | None = None
-    """Ask the provider about opaque tokens; one provider of the config may have this."""
-
-    # whom they speak for
-    user_claim: ClaimName | None = None
-    """The claim with the user's id for this provider; the type's, or that of oidc, where it is left out."""
-    user_key: list[ClaimName] | None = None
-    """The claims that together tell users apart, for limits and audit; the user's id where it is left out."""
-    email_claim: ClaimName | None = None
-    """The claim with the email address for this provider; that of oidc where it is left out."""
-    roles_claim: ClaimName | None = None
-    """The claim with the roles for this provider; the type's, or that of rbac or oidc, where it is left out."""
-    roles: Annotated[list[RoleShape], Field(min_length=1)] | None = None
-    """Several claims with roles, in place of roles_claim."""
-
-
-class ExtractShape(_Shape):
+class ExtractShape(Shape):
     claim: ClaimName
     """The claim: one name, or a list of names that leads down to it."""
     header: Text
     """The header that carries it to the API, empty where the claim is absent."""
 
 
-class OidcShape(_Shape):
+class OidcShape(Shape):
     enabled: bool = True
     """Whether tokens of the providers are accepted."""
     providers: list[ProviderShape] = []
@@ -213,19 +54,29 @@ class OidcShape(_Shape):
     """Further claims that the API gets as headers."""
 
 
-class AuthenticationShape(_Shape):
+class AuthenticationShape(Shape):
     oidc: OidcShape = OidcShape()
     """Tokens of OpenID Connect providers."""
+    api_keys: ApiKeysShape | None = None
+    """API keys, beside tokens or alone."""
+    migration: MigrationShape = MigrationShape()
+    """The way from API keys to OIDC."""
 
 
-class ScopesShape(_Shape):
+def _as_all(value: Any) -> Any:
+    if not isinstance(value, str | list | dict):
+        raise PydanticCustomError("scopes_type", "a list of scopes is wanted, or any: or all: with one")
+    return {"all": value} if isinstance(value, str | list) and value else {} if value == [] else value
+
+
+class ScopesShape(Shape):
     all: Texts | None = None
     """Every one of these is needed."""
     any: Texts | None = None
     """One of these is needed."""
 
 
-class RuleShape(_Shape):
+class RuleShape(Shape):
     path: Text
     """The path, decoded: * within it is one segment, a final /* the prefix and everything below it."""
     method: Texts | None = None
@@ -248,9 +99,11 @@ class RuleShape(_Shape):
     """The tenants or organizations that are accepted here."""
     require: list[ConditionShape] = []
     """Conditions on claims, all of which must hold."""
+    rate_limit: RuleLimit | None = None
+    """exempt, or {limit: N/minute} in place of the tier's, or {cost: N} for a call that counts as N."""
 
 
-class RbacShape(_Shape):
+class RbacShape(Shape):
     enabled: bool = True
     """Whether the rules hold; without them any valid identity will do."""
     default: Literal["authenticated", "deny"] = "authenticated"
@@ -261,49 +114,41 @@ class RbacShape(_Shape):
     """Who may call what; the first rule that fits wins."""
 
 
-class AuthorizationShape(_Shape):
+class AuthorizationShape(Shape):
     rbac: RbacShape = RbacShape()
     """Rules by path, method and role."""
 
 
-class AnonymousShape(_Shape):
-    limit: Text
-    """N/second, N/minute, N/hour, N/day or unlimited."""
+class TlsShape(Shape):
+    ca_file: Text | None = None
+    """A PEM file with the CA of memcached's certificate; the system's CAs where it is left out."""
+    cert_file: Text | None = None
+    """A PEM file with our own certificate, where memcached asks for one."""
+    key_file: Text | None = None
+    """Its key, where it is not in cert_file."""
 
 
-class TierShape(AnonymousShape):
-    matching_claim: Text | None = None
-    """claim=value; the tier without one takes everybody else."""
-
-
-class RateLimitShape(_Shape):
-    by: Literal["user_id"] = "user_id"
-    """What calls are counted by."""
-    claim: ClaimName | None = None
-    """A claim to count by, such as a tenant's; the user where it is left out."""
-    tiers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")], TierShape] = {}
-    """Limits by name; the first whose matching_claim fits, else the one without it, else the strictest."""
-    anonymous: AnonymousShape | None = None
-    """The limit by client address for callers without identity, on public paths."""
-    on_store_error: Literal["local", "allow", "deny"] = "local"
-    """While memcached is out of reach: count in each process, allow all, or deny all."""
-
-
-class CacheShape(_Shape):
+class CacheShape(Shape):
     memcached: Texts | None = None
     """host:port, or the path of a unix socket; one or a list."""
     secret: Annotated[str, Field(min_length=32)] | None = None
     """Signs the keys shared through memcached; at least 32 characters."""
     secret_file: Text | None = None
     """A file with the secret, in place of secret."""
+    tls: TlsShape | None = None
+    """Speak TLS with memcached."""
+    username: Text | None = None
+    """Log in to memcached (-Y, ASCII authentication) by this name."""
+    password_file: Text | None = None
+    """A file with the password for it."""
 
 
-class AuditShape(_Shape):
+class AuditShape(Shape):
     sample_allows: Annotated[float, Field(ge=0, le=1)] = 1.0
     """The share of allowed calls that get an audit line; refusals always do."""
 
 
-class ConfigShape(_Shape):
+class ConfigShape(Shape):
     """The authsvc configuration file."""
 
     authentication: AuthenticationShape = AuthenticationShape()

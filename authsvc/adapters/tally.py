@@ -1,0 +1,65 @@
+"""What one process counted and has not told the metrics yet, in plain numbers.
+
+A counter of prometheus-client costs 2 to 4 µs a step where processes share their metrics; a step here costs 0.3 µs, and
+all that happened in a second is told at once. Knows nothing of metrics: a name is a tuple of texts.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+Name = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Counts:
+    """How often each name was counted; and how many of the times that were taken fall under which bound."""
+
+    buckets: list[int]
+    sum_s: float = 0.0
+    by_name: dict[Name, int] = field(default_factory=dict)
+
+
+class Tally:
+    """Counts for threads. Names must come from closed sets: each is kept until it is taken."""
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self._bounds_s = bounds_s
+        self._lock = threading.Lock()
+        self._counts = self._empty()
+
+    def count(self, name: Name) -> None:
+        with self._lock:
+            by_name = self._counts.by_name
+            by_name[name] = by_name.get(name, 0) + 1
+
+    def time(self, name: Name, seconds: float) -> None:
+        """Count, and keep how long it took: in the first bucket whose bound is not below that."""
+        with self._lock:
+            counts = self._counts
+            counts.by_name[name] = counts.by_name.get(name, 0) + 1
+            counts.sum_s += seconds
+            counts.buckets[bisect_left(self._bounds_s, seconds)] += 1
+
+    def take(self) -> Counts:
+        """What was counted since the last time. Nobody else gets it."""
+        with self._lock:
+            taken, self._counts = self._counts, self._empty()
+        return taken
+
+    def before_fork(self) -> None:
+        """No thread may be in the middle of a count when this process is copied."""
+        self._lock.acquire()
+
+    def after_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_in_child(self) -> None:
+        """What the parent counted is the parent's to tell."""
+        self._counts = self._empty()
+        self._lock.release()
+
+    def _empty(self) -> Counts:
+        return Counts([0] * (len(self._bounds_s) + 1))

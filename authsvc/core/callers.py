@@ -1,0 +1,117 @@
+"""Callers with API keys beside callers with tokens: what was sent, which credential is in force, and what the other one
+would have brought about.
+
+The way from keys to OIDC is told by three values: how far OIDC is open (`Rollout`), what holds where both are sent
+(`Both`), and when keys end (`migration.Deprecation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from authsvc.core import apikeys, migration
+from authsvc.core.apikeys import KeyBook, KeyRefused
+from authsvc.core.claims import Condition
+from authsvc.core.migration import Deprecation, Phase
+from authsvc.core.model import Identity, Reason, Refused, Request, Unavailable
+from authsvc.core.provider import Provider
+
+NAME = "api_keys"  # what stands in rules, audit lines and X-User-Issuer where a provider's name would
+KEYS = Provider(NAME, "", frozenset(), frozenset())
+Both = Literal["prefer_oidc", "require_same_owner", "refuse"]
+Outcome = Identity | Refused | Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """To whom OIDC is open: a share of all users in percent, and those who try it before."""
+
+    percent: float = 100
+    beta: tuple[Condition, ...] = ()
+    users: frozenset[str] = frozenset()
+
+    @property
+    def complete(self) -> bool:
+        return self.percent >= 100
+
+    def open_to(self, identity: Identity) -> bool:
+        if self.complete or identity.user_id in self.users:
+            return True
+        if any(condition.holds(identity.claims) for condition in self.beta):
+            return True
+        return migration.in_rollout(f"{identity.provider}:{identity.key or identity.user_id}", self.percent)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """API keys, where they are accepted at all. `book` gives the keys as they are now."""
+
+    book: Callable[[float], KeyBook]
+    deprecation: Deprecation | None = None
+    both: Both = "prefer_oidc"
+
+    def identify(self, text: str, now: float) -> Identity:
+        """Whom the key speaks for. Raises `Refused`; that keys have ended is told to good ones only."""
+        try:
+            found = apikeys.identity(apikeys.admit(self.book(now), text, now), NAME)
+        except KeyRefused as problem:
+            named = None if problem.key is None else apikeys.identity(problem.key, NAME)
+            raise Refused(Reason(problem.problem.value), problem.detail, named=named) from None
+        phase = migration.phase(self.deprecation, now)
+        if phase is Phase.OVER:
+            text = f"API keys have ended, {apikeys.PREFIX}{found.client} of {found.user_id} too"
+            raise Refused(Reason.API_KEYS_ENDED, text, named=found)
+        if phase is Phase.BROWNED_OUT:
+            text = "API keys are refused for some minutes, as it was announced"
+            raise Refused(Reason.API_KEYS_PAUSED, text, named=found)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The credentials of one call: an Authorization header that may hold a token, and an API key."""
+
+    authorization: str | None
+    key: str | None
+
+
+def sent(request: Request) -> Sent:
+    """What was sent, by X-API-Key or as `Authorization: ApiKey …`. Raises `Refused` where both hold a key."""
+    authorization, key = (text.strip(" \t") for text in (request.authorization or "", request.api_key or ""))
+    scheme, _, text = authorization.partition(" ")
+    if scheme.lower() != "apikey":
+        return Sent(authorization or None, key or None)  # an empty header is no credential beside the other one
+    if key:
+        raise Refused(Reason.SEVERAL_API_KEYS, "a key was sent in X-API-Key and another one in Authorization")
+    return Sent(None, text.strip(" "))
+
+
+def in_force(both: Both, token: Outcome, key: Outcome, rollout: Rollout) -> tuple[Outcome, Outcome | None]:
+    """Which of two credentials decides, and the other one, to compare."""
+    if both == "require_same_owner":
+        return _same_owner(token, key), None
+    if isinstance(token, Identity) or rollout.complete:
+        return token, key
+    return key, token
+
+
+def _same_owner(token: Outcome, key: Outcome) -> Outcome:
+    if not isinstance(token, Identity):
+        return token
+    if not isinstance(key, Identity):
+        return key
+    if key.user_id in (token.user_id, token.client):
+        return token
+    text = f"the key is {key.user_id}'s, the token {token.user_id}'s, asked for by {token.client or 'no named client'}"
+    return Refused(Reason.DIFFERENT_OWNERS, text, named=token)
+
+
+def warning(plan: Deprecation, now: float) -> list[tuple[str, str]]:
+    """For callers with keys between the day on which keys ended and the end of grace."""
+    if migration.phase(plan, now) is not Phase.GRACE or plan.sunset is None:
+        return []
+    ended, over = migration.http_date(plan.sunset), migration.http_date(plan.over_at)
+    link = f"; see {plan.link}" if plan.link else ""
+    return [("X-Auth-Warning", f"API keys ended on {ended} and are accepted until {over}{link}")]

@@ -1,0 +1,224 @@
+"""Who calls: by a token, by an API key, or by both, one of which is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from authsvc.core import callers, jwt, migration, stepup
+from authsvc.core.callers import ApiKeys, Outcome, Rollout
+from authsvc.core.jwks import KeySet
+from authsvc.core.model import Claims, Identity, Reason, Refused, Request, Unavailable
+from authsvc.core.provider import Provider, Providers, check, identity
+from authsvc.core.ratelimit import Charge
+
+
+class Keys(Protocol):
+    """Where verified key sets come from."""
+
+    def current(self, provider: str, now: float) -> KeySet | None:
+        """What is known now, without any download."""
+        ...
+
+    def refresh(self, provider: str, now: float, may_wait: bool) -> KeySet | None:
+        """What is known after at most one forced download: the same as before where the cool-down allows none.
+
+        Raises `MustWait` where there would be one and the call may not wait.
+        """
+        ...
+
+    def trouble(self, provider: str) -> str:
+        """Why the last download failed, or "" where it did not."""
+        ...
+
+
+class Introspects(Protocol):
+    """Who asks providers what their opaque tokens mean (RFC 7662)."""
+
+    def claims(self, provider: str, token: str, now: float, may_wait: bool) -> Claims | None:
+        """What the provider says of the token; `None` where it is not active. Raises `Unavailable`, and `MustWait`
+        where the provider must be asked and the call may not wait."""
+        ...
+
+
+@dataclass(slots=True)
+class Remembered:
+    """A verified token, good from `since` until before `until` (seconds since the epoch, skew included)."""
+
+    identity: Identity
+    provider: Provider
+    keys: KeySet
+    since: float
+    until: float
+    size: int
+    used: bool = False
+    headers: list[tuple[str, str]] | None = None  # what the API is told of it, rendered once
+    charges: dict[tuple[int, ...], list[Charge]] = field(default_factory=dict)  # by the rules that hold
+
+    def holds(self, keys: KeySet | None, now: float) -> bool:
+        return self.keys is keys and self.since <= now < self.until
+
+
+class Memory(Protocol):
+    """Where verified tokens are remembered. Whether what is found still holds is for the caller to ask."""
+
+    def get(self, token: str) -> Remembered | None: ...
+    def put(self, token: str, entry: Remembered) -> None: ...
+
+
+@dataclass(slots=True)
+class Way:
+    """What is known so far of the credential that is looked at, so that a refusal says it too. `other` is what came of
+    the one that is not in force, where both were sent."""
+
+    provider: str = ""
+    by: Provider | None = None
+    notices: list[tuple[str, str]] = field(default_factory=list)
+    link: str = ""
+    retry_after_s: int | None = None
+    other: Outcome | None = None
+    known: Remembered | None = None  # where the token was verified before
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """Everything on which it depends who calls."""
+
+    providers: Providers
+    keys: Keys
+    introspects: Introspects | None = None
+    api_keys: ApiKeys | None = None
+    rollout: Rollout = Rollout()
+    memory: Memory | None = None
+
+    def identify(self, request: Request, now: float, way: Way) -> Identity:
+        """Who sent the credential of this call. Raises `Refused`, `Unavailable` or `MustWait`."""
+        if self.api_keys is None:
+            return self._by_token(request.authorization, request.may_wait, now, way)
+        sent = callers.sent(request)
+        if sent.key is None:
+            return self._by_open_token(sent.authorization, request.may_wait, now, way)
+        if sent.authorization is None:
+            return _by_key(self.api_keys, sent.key, now, way)
+        return self._by_both(self.api_keys, sent.authorization, sent.key, request.may_wait, now, way)
+
+    def provider(self, identity: Identity) -> Provider:
+        """By whose word this is a caller."""
+        return callers.KEYS if identity.method == "api_key" else self.providers.named(identity.provider)
+
+    def _by_both(self, keys: ApiKeys, authorization: str, key: str, may_wait: bool, now: float, way: Way) -> Identity:
+        """The credential in force decides; what the other one would have brought is compared afterwards."""
+        if keys.both == "refuse":
+            raise Refused(Reason.TWO_CREDENTIALS, "an API key and an Authorization header were sent")
+        of_token, of_key = Way(), Way()
+        by_token = _outcome(lambda: self._by_open_token(authorization, may_wait, now, of_token))
+        by_key = _outcome(lambda: _by_key(keys, key, now, of_key))
+        chosen, other = callers.in_force(keys.both, by_token, by_key, self.rollout)
+        found = of_key if chosen is by_key else of_token
+        way.provider, way.by, way.notices = found.provider, found.by, found.notices
+        way.link, way.retry_after_s, way.other, way.known = found.link, found.retry_after_s, other, found.known
+        if isinstance(chosen, Identity):
+            return chosen
+        raise chosen
+
+    def _by_open_token(self, authorization: str | None, may_wait: bool, now: float, way: Way) -> Identity:
+        found = self._by_token(authorization, may_wait, now, way)
+        if not self.rollout.open_to(found):
+            text = f"OIDC is open to {self.rollout.percent:g} % of users, and not to {found.user_id}"
+            raise Refused(Reason.OIDC_NOT_OPEN, text, named=found)
+        return found
+
+    def _by_token(self, authorization: str | None, may_wait: bool, now: float, way: Way) -> Identity:
+        text = jwt.bearer(authorization)
+        if text is None:
+            raise Refused(Reason.NO_CREDENTIALS, "no Authorization header was sent")
+        if jwt.is_opaque(text) and self.providers.opaque is not None:
+            way.provider, way.by = self.providers.opaque.name, self.providers.opaque
+            assert self.introspects is not None
+            claims = self.introspects.claims(way.provider, text, now, may_wait)
+            return _introspected(self.providers.opaque, claims, now)
+        known = self.memory.get(text) if self.memory is not None else None
+        if known is not None and known.holds(self.keys.current(known.provider.name, now), now):
+            way.provider, way.by, way.known = known.provider.name, known.provider, known
+            return known.identity
+        return self._verified(text, now, may_wait, way)
+
+    def _verified(self, text: str, now: float, may_wait: bool, way: Way) -> Identity:
+        token = jwt.parse(text)
+        provider = self.providers.find(token.issuer, token.claims)
+        way.provider, way.by = provider.name, provider
+        jwt.check_header(token, provider)
+        keys = self._check_signature(token, provider, now, may_wait)
+        since, until = jwt.check_claims(token, provider, now)
+        found = _accepted(provider, token.claims, now)
+        if self.memory is not None and provider.max_age_s is None:  # else the token becomes too old before it expires
+            self.memory.put(text, Remembered(found, provider, keys, since, until, len(text)))
+        return found
+
+    def _check_signature(self, token: jwt.Token, provider: Provider, now: float, may_wait: bool) -> KeySet:
+        """The keys by which it is good: those at hand, or else those of one forced download."""
+        known, issuers = self.keys.current(provider.name, now), provider.key_issuers(token.claims)
+        if known is not None and _signed_by(known, token, issuers):
+            return known
+        fresh = self.keys.refresh(provider.name, now, may_wait)
+        if fresh is not None and fresh != known and _signed_by(fresh, token, issuers):
+            return fresh
+        latest = fresh or known
+        trouble = self.keys.trouble(provider.name)
+        if latest is None:
+            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys of {provider.name} could be had yet: {trouble}")
+        if latest.candidates(token.kid, token.alg, issuers):
+            raise Refused(Reason.INVALID_SIGNATURE, f"key {token.kid!r} of {provider.name} did not make this signature")
+        if trouble:  # the key may be new and cannot be had now: nobody knows whether this token is bad
+            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"key {token.kid!r} may be new, and {trouble}")
+        raise Refused(Reason.UNKNOWN_KEY, f"{provider.name} lists no {token.alg} key {token.kid!r}")
+
+
+def _outcome(act: Callable[[], Identity]) -> Outcome:
+    try:
+        return act()
+    except (Refused, Unavailable) as trouble:
+        return trouble
+
+
+def _by_key(keys: ApiKeys, text: str, now: float, way: Way) -> Identity:
+    """Whom the key speaks for; whoever has a good one hears when keys end."""
+    way.provider, way.by = callers.NAME, callers.KEYS
+    plan = keys.deprecation
+    try:
+        found = keys.identify(text, now)
+    except Refused as refused:
+        if plan is not None and refused.reason in (Reason.API_KEYS_ENDED, Reason.API_KEYS_PAUSED):
+            way.notices, way.link = migration.headers(plan, now), plan.link
+            paused = refused.reason is Reason.API_KEYS_PAUSED
+            way.retry_after_s = migration.resumes_in_s(plan, now) if paused else None
+        raise
+    if plan is not None:
+        way.notices = migration.headers(plan, now) + callers.warning(plan, now)
+    return found
+
+
+def _signed_by(keys: KeySet, token: jwt.Token, issuers: frozenset[str] | None) -> bool:
+    return jwt.signed_by_any(token, keys.candidates(token.kid, token.alg, issuers))
+
+
+def _introspected(provider: Provider, claims: Claims | None, now: float) -> Identity:
+    """Who an opaque token speaks for, by its provider's word; times, audience and demands are checked too."""
+    if claims is None:
+        raise Refused(Reason.INACTIVE_TOKEN, f"{provider.name} says that the token is not active")
+    if "iss" in claims and not provider.accepts_issuer(str(claims["iss"]), claims):
+        raise Refused(Reason.UNKNOWN_ISSUER, f"{provider.name} introspected a token of {str(claims['iss'])[:200]!r}")
+    if isinstance(claims.get("client_id"), str):
+        # RFC 7662 section 2.2: sub is optional; no client may be called as a user is
+        claims = {"sub": f"client:{claims['client_id']}", **claims}
+    jwt.check_introspected(claims, provider, now)
+    return _accepted(provider, claims, now)
+
+
+def _accepted(provider: Provider, claims: Claims, now: float) -> Identity:
+    """The identity of a token whose claims are true, where it meets what the provider's config demands."""
+    check(provider, claims)
+    found = identity(provider, claims)
+    stepup.check(stepup.Strength(provider.acr, provider.mfa, provider.max_age_s), found, provider, now)
+    return found

@@ -1,0 +1,112 @@
+"""The arithmetic of a sliding window over two counters, and of leases of it.
+
+What was counted in the previous window weighs less as the current one passes. A call counts first and is decided on
+the value that the atomic count returned, so callers at once never get more than the limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from authsvc.core.model import Quota
+from authsvc.core.ratelimit import Rate, Tier, period
+
+EXACT_UP_TO = 100  # so small a limit is never reserved ahead
+UNUSED_SHARE = 100  # reserved and not used are at most one in so many of a limit, in the whole fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The two counters of one subject at one moment. `elapsed` is the share of the current window gone by."""
+
+    current: str
+    previous: str
+    number: int
+    elapsed: float
+    ttl_s: int
+
+
+def window(rate: Rate, subject: str, now: float) -> Window:
+    """The counters for `subject` at `now`; what stands in braces decides which server has them."""
+    number, into = divmod(now, rate.period_s)
+    name = f"authsvc:rate:{{{subject}}}:{rate.period_s}:"
+    return Window(
+        current=f"{name}{number:.0f}",
+        previous=f"{name}{number - 1:.0f}",
+        number=int(number),
+        elapsed=into / rate.period_s,
+        ttl_s=2 * rate.period_s + 60,  # the previous window is read during the whole of the current one
+    )
+
+
+def subject(counter: str) -> str:
+    """Whose counter it is."""
+    return counter.partition("{")[2].partition("}")[0]
+
+
+def granted(rate: Rate, at: Window, previous: int, counted: int, asked: int) -> int:
+    """How many of the `asked` calls fit, after which the count was `counted`.
+
+    No more than the limit were admitted in the previous window, so a larger count cannot weigh more than that.
+    """
+    return max(min(_room(rate, at, previous) - (counted - asked), asked), 0)
+
+
+def _room(rate: Rate, at: Window, previous: int) -> int:
+    """How many calls the current window may have at this moment."""
+    return math.floor(rate.limit - min(previous, rate.limit) * (1 - at.elapsed) + 1e-9)
+
+
+def lease(rate: Rate, wanted: int, room: int, processes: int) -> int:
+    """How many calls to reserve at once, where `room` were left a moment ago: fewer near the limit, 1 at it."""
+    if rate.limit <= EXACT_UP_TO:
+        return 1
+    return max(1, min(wanted, rate.limit // (UNUSED_SHARE * processes), room // (4 * processes)))
+
+
+def share(rate: Rate, processes: int) -> Rate:
+    """What each process may admit by itself while they cannot count together."""
+    return Rate(math.ceil(rate.limit / max(processes, 1)), rate.period_s)
+
+
+def policies(tier: Tier) -> list[str]:
+    """The names of a tier's windows, for headers: the tier's own where it has one."""
+    if len(tier.rates) == 1:
+        return [tier.name]
+    return [f"{tier.name}-{period(rate.period_s)}" for rate in tier.rates]
+
+
+def quota(policy: str, rate: Rate, at: Window, previous: int, counted: int) -> Quota:
+    """What is left after `counted` calls, which fitted, and when this window ends."""
+    left = max(_room(rate, at, previous) - counted, 0)
+    reset = math.ceil((1 - at.elapsed) * rate.period_s)
+    return Quota(policy, rate.limit, rate.period_s, left, max(reset, 1))
+
+
+def refusal(policy: str, rate: Rate, at: Window, previous: int, counted: int, cost: int) -> Quota:
+    """For a call of `cost` that does not fit where `counted` were there before it."""
+    left = max(_room(rate, at, previous) - counted, 0)
+    wait = math.ceil(wait_s(rate, at, previous, counted, cost))
+    return Quota(policy, rate.limit, rate.period_s, left, max(wait, 1), refused=True)
+
+
+def wait_s(rate: Rate, at: Window, previous: int, counted: int, cost: int) -> float:
+    """Seconds until the call fits: in this window as the previous fades, or in the next."""
+    return rate.period_s * _wait(rate.limit, min(counted, rate.limit), min(previous, rate.limit), at.elapsed, cost)
+
+
+def _wait(limit: int, admitted: int, previous: int, elapsed: float, cost: int) -> float:
+    """The same as a share of a window."""
+    if limit < cost:
+        return 1 - elapsed
+    room = limit - admitted - cost
+    if room >= 0 and previous > 0:
+        return max(1 - room / previous - elapsed, 0)
+    return 1 - elapsed + max(1 - (limit - cost) / max(admitted, 1), 0)
+
+
+def refused(quotas: Sequence[Quota]) -> Quota | None:
+    """The one that keeps the caller waiting longest, where any refuses."""
+    return max((quota for quota in quotas if quota.refused), key=lambda quota: quota.reset_s, default=None)

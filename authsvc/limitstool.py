@@ -1,0 +1,199 @@
+"""`authsvc limits show`, `reset` and `top`: what is counted for a caller, from the counters in memcached themselves."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from authsvc.adapters.config import Settings
+from authsvc.adapters.fleet import Seen, announce_reset, board_of
+from authsvc.adapters.store import Store
+from authsvc.adapters.yamlfile import visible
+from authsvc.core import ratelimit, window
+from authsvc.core.ratelimit import By, Limits, Rate, Tier
+from authsvc.core.window import Window
+
+Who = list[list[str]]
+
+
+class Unclear(ValueError):
+    """The words name no caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One window of one tier for one caller. `used` and `before` are calls in this window and the one before."""
+
+    who: Who
+    tier: str
+    rate: Rate
+    used: int
+    before: int
+    left: int
+    ends_at: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "who": told(self.who),
+            "tier": self.tier,
+            "limit": self.rate.limit,
+            "period_s": self.rate.period_s,
+            "used": self.used,
+            "before": self.before,
+            "left": self.left,
+            "window_ends": _iso(self.ends_at),
+        }
+
+
+def show(settings: Settings, store: Store, words: Sequence[str], provider: str | None, now: float) -> list[Row]:
+    """What is counted for the caller whom the words name, by each provider where none is given.
+
+    Where the fleet has seen him lately only the tier he was in; else all the tiers he might be in. Raises `Unclear`
+    and `StoreDown`.
+    """
+    seen = {one.who: one.tier for one in board_of(store, now)}
+    rows = []
+    for who, tiers in _places(settings, words, provider):
+        lately = seen.get(json.dumps(who))
+        known = [tier for tier in tiers if tier.name == lately] or tiers
+        rows += [row for tier in known for row in _rows(store, who, tier, now)]
+    return [row for row in rows if row.used or row.before]
+
+
+def reset(settings: Settings, store: Store, words: Sequence[str], provider: str | None, now: float) -> list[Row]:
+    """Count from nothing again for this caller, in every process within a second. What was counted before.
+
+    Raises `Unclear` and `StoreDown`.
+    """
+    found = show(settings, store, words, provider, now)
+    subjects = []
+    for who, tiers in _places(settings, words, provider):
+        subjects.append(_subject(who))
+        at = [window.window(rate, subjects[-1], now) for tier in tiers for rate in tier.rates]
+        store.delete(sorted({name for one in at for name in (one.current, one.previous)}))
+    announce_reset(store, subjects, now)
+    return found
+
+
+def top(store: Store, now: float) -> list[Seen]:
+    """Who is nearest to his limit, of those whom the fleet saw lately. Raises `StoreDown`."""
+    store.get("authsvc:health")  # must be answered: of the many boards, those that cannot be had are left out
+    return board_of(store, now)
+
+
+def table(rows: Sequence[Row], now: float) -> str:
+    """For a terminal."""
+    cells = [["who", "tier", "limit", "used", "before", "left", "window ends"]]
+    for row in rows:
+        end = f"{_iso(row.ends_at)} (in {row.ends_at - now:.0f} s)"
+        cells.append([told(row.who), row.tier, str(row.rate), str(row.used), str(row.before), str(row.left), end])
+    return columns(cells)
+
+
+def board(seen: Sequence[Seen], now: float) -> str:
+    """Who is nearest to his limit, for a terminal."""
+    cells = [["who", "tier", "limit", "used", "", "seen"]]
+    for one in seen:
+        share = "refused" if one.refused else f"{100 * one.share:.0f} %"
+        rate = str(Rate(one.limit, one.window_s)) if one.window_s > 0 else "?"
+        cells.append([_decoded(one.who), one.tier, rate, str(one.used), share, f"{max(now - one.at, 0):.0f} s ago"])
+    return columns(cells)
+
+
+def columns(cells: Sequence[Sequence[str]]) -> str:
+    """Lines with the cells under one another. What a caller is called must not steer a terminal."""
+    clean = [[visible(cell) for cell in row] for row in cells]
+    widths = [max(len(row[column]) for row in clean) for column in range(len(clean[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean]
+    return "\n".join(lines)
+
+
+def told(who: Who) -> str:
+    """`ann of auth0`; several parts with commas between them."""
+    return ", ".join(_part(part) for part in who)
+
+
+def _part(part: list[str]) -> str:
+    kind, *values = part
+    if kind == "user":
+        return f"{values[1]} of {values[0]}"
+    if kind in ("client_id", "tenant", "claim"):
+        return f"{kind if kind != 'claim' else '.'.join(values[2:])} {values[1]} of {values[0]}"
+    return f"{kind} {' '.join(values)}"
+
+
+def _decoded(text: str) -> str:
+    """As a process told of him, which may have been cut."""
+    try:
+        return told(json.loads(text))
+    except (ValueError, TypeError, IndexError, RecursionError):  # anybody may have put anything into memcached
+        return text
+
+
+def _places(settings: Settings, words: Sequence[str], provider: str | None) -> Iterator[tuple[Who, list[Tier]]]:
+    """Each subject that the words may name, and the tiers that are counted under it."""
+    limits = settings.limits
+    own = [rule.spending.own for rule in settings.policy.rules if rule.spending.own]
+    for who in _whom(settings, words, provider):
+        yield who, [tier for tier in limits.tiers if tier.rates]
+        yield from (([*who, ["rule", tier.name]], [tier]) for tier in own)
+    if len(words) == 1 and _is_address(words[0]) and limits.anonymous is not None:
+        yield [ratelimit.address(limits, words[0])], [limits.anonymous]
+
+
+def _whom(settings: Settings, words: Sequence[str], provider: str | None) -> list[Who]:
+    limits = settings.limits
+    if len(words) != len(limits.by):
+        if len(words) == 1 and _is_address(words[0]) and limits.anonymous is not None:
+            return []
+        wanted = " and ".join(".".join(by.claim) or by.kind for by in limits.by)
+        raise Unclear(f"calls are counted by {wanted}: name the caller by {len(limits.by)} words, in this order")
+    known = [one.name for one in settings.providers]
+    if provider is not None and provider not in known:
+        raise Unclear(f"{provider!r} is no provider: known here are {', '.join(known) or 'none'}")
+    names = [provider] if provider else known
+    found = [[_named(limits, by, name, word) for by, word in zip(limits.by, words, strict=True)] for name in names]
+    return [who for number, who in enumerate(found) if who not in found[:number]]
+
+
+def _named(limits: Limits, by: By, provider: str, word: str) -> list[str]:
+    if by.kind == "ip":
+        return ratelimit.address(limits, word)
+    if by.kind == "user_id":
+        return ["user", provider, word]
+    return [by.kind, provider, word, *by.claim]
+
+
+def _is_address(word: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(word))
+    except ValueError:
+        return False
+
+
+def _subject(who: Who) -> str:
+    return ratelimit.charge(Tier(""), who).subject
+
+
+def _rows(store: Store, who: Who, tier: Tier, now: float) -> Iterator[Row]:
+    for rate in tier.rates:
+        at = window.window(rate, _subject(who), now)
+        used, before = (_count(store.get(name)) for name in (at.current, at.previous))
+        left = window.quota("", rate, at, before, used).remaining
+        yield Row(who, tier.name, rate, used, before, left, _end(rate, at))
+
+
+def _count(text: bytes | None) -> int:
+    return int(text) if text and text.strip().isdigit() else 0
+
+
+def _end(rate: Rate, at: Window) -> float:
+    return float((at.number + 1) * rate.period_s)
+
+
+def _iso(instant: float) -> str:
+    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

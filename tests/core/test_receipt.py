@@ -1,0 +1,119 @@
+"""A receipt pays for the call that was counted, and for no other."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from authsvc.core import ratelimit, receipt
+from authsvc.core.model import Quota
+from authsvc.core.ratelimit import Rate, Tier
+
+KEY = b"a key of the tests"
+TIER = Tier("free", (Rate(10, 60), Rate(100, 3600)))
+CHARGE = ratelimit.charge(TIER, [["user", "main", "ann"]])
+QUOTAS = (Quota("free-minute", 10, 60, 9, 60), Quota("free-hour", 100, 3600, 0, 1))
+RECEIPT = receipt.issue(KEY, "r-1", CHARGE, QUOTAS)
+
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", fullmatch=True)
+numbers = st.integers(0, 10**12)
+quotas = st.lists(st.builds(Quota, names, numbers, numbers, numbers, numbers), max_size=3).map(tuple)
+charges = st.builds(
+    lambda name, who, cost: ratelimit.charge(Tier(name, TIER.rates), [["user", "p", who]], cost),
+    names,
+    st.text(max_size=9),
+    st.integers(1, 9),
+)
+ids = st.text(min_size=1, max_size=40)
+
+
+@given(id_=ids, charge=charges, told=quotas)
+def test_a_receipt_gives_back_what_was_told(id_, charge, told):
+    made = receipt.issue(KEY, id_, charge, told)
+    assert receipt.redeem(KEY, made, id_, charge) == told
+    assert made.isascii()
+    assert made.isprintable()
+    assert " " not in made
+
+
+@given(id_=ids, other=ids, charge=charges, another=charges)
+def test_a_receipt_is_redeemed_for_its_own_request_caller_tier_and_cost_only(id_, other, charge, another):
+    made = receipt.issue(KEY, id_, charge, QUOTAS)
+    assert (receipt.redeem(KEY, made, other, charge) is None) == (other != id_)
+    assert (receipt.redeem(KEY, made, id_, another) is None) == (another != charge)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CHARGE, cost=2),
+        replace(CHARGE, tier=replace(TIER, name="pro")),
+        replace(CHARGE, subject="0" * 32),
+        ratelimit.at_cost(CHARGE, 5),
+    ],
+    ids=["of another cost", "of another tier", "of another caller", "at another cost"],
+)
+def test_a_receipt_does_not_pay_for_a_charge(other):
+    assert receipt.redeem(KEY, RECEIPT, "r-1", other) is None
+
+
+@given(at=st.integers(0, len(RECEIPT)), put=st.characters(max_codepoint=255), over=st.booleans())
+def test_a_receipt_with_any_character_changed_or_put_in_pays_for_nothing(at, put, over):
+    changed = RECEIPT[:at] + put + RECEIPT[at + over :]
+    assume(changed != RECEIPT and RECEIPT not in changed.split(" "))
+    assert receipt.redeem(KEY, changed, "r-1", CHARGE) is None
+
+
+@given(junk=st.text(max_size=200) | st.binary(max_size=200).map(lambda data: data.decode("latin-1")))
+def test_junk_pays_for_nothing_is_not_kept_and_never_raises(junk):
+    assert receipt.redeem(KEY, junk, "r-1", CHARGE) is None
+    assert receipt.redeem(KEY, f"{junk} {RECEIPT}", "r-1", CHARGE) == QUOTAS
+    assert receipt.add(junk, RECEIPT) == RECEIPT
+
+
+@given(key=st.binary(max_size=64))
+def test_another_key_redeems_nothing(key):
+    assert receipt.redeem(key, RECEIPT, "r-1", CHARGE) is None
+
+
+@pytest.mark.parametrize(("key", "id_"), [(KEY, ""), (b"", "r-1"), (b"", "")], ids=["no id", "no key", "neither"])
+def test_there_is_no_receipt_where(key, id_):
+    assert receipt.issue(key, id_, CHARGE, QUOTAS) == ""
+    for made in (RECEIPT, receipt._mac(key, id_, CHARGE, "") + "=", "="):
+        assert receipt.redeem(key, made, id_, CHARGE) is None
+
+
+def test_who_was_let_through_uncounted_has_a_receipt_that_says_nothing_of_quotas():
+    made = receipt.issue(KEY, "r-1", CHARGE, ())
+    assert receipt.redeem(KEY, made, "r-1", CHARGE) == ()
+
+
+# Several -------------------------------------------------------------------------------------------------------------
+
+SEVERAL = [receipt.issue(KEY, "r-1", ratelimit.at_cost(CHARGE, cost), ()) for cost in range(1, 8)]
+
+
+@pytest.mark.parametrize(
+    ("receipts", "made", "kept"),
+    [
+        ("", SEVERAL[0], SEVERAL[:1]),
+        (SEVERAL[0], SEVERAL[1], SEVERAL[:2]),
+        (SEVERAL[0], SEVERAL[0], SEVERAL[:1]),
+        (f" {SEVERAL[0]}  ", SEVERAL[1], SEVERAL[:2]),
+        (" ".join(SEVERAL[:6]), SEVERAL[6], SEVERAL[3:]),
+        (SEVERAL[0], "", SEVERAL[:1]),
+        ("x y=z =", "", []),
+        (SEVERAL[0] + "\n", "", []),
+        (SEVERAL[0] + "a" * 600, "", []),
+    ],
+)
+def test_the_latest_few_receipts_of_a_request_are_kept_and_no_other_text(receipts, made, kept):
+    assert receipt.add(receipts, made) == " ".join(kept)
+
+
+@pytest.mark.parametrize("cost", range(1, 5))
+def test_each_of_several_receipts_pays_for_its_own(cost):
+    receipts = " ".join(SEVERAL[:4])
+    assert receipt.redeem(KEY, receipts, "r-1", ratelimit.at_cost(CHARGE, cost)) == ()
+    assert receipt.redeem(KEY, receipts, "r-1", ratelimit.at_cost(CHARGE, 9)) is None
