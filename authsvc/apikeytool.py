@@ -20,7 +20,7 @@ import click
 
 from authsvc.adapters.keyfile import editing, load
 from authsvc.adapters.keylines import Book, KeyFileError, from_line, instant, to_line, written
-from authsvc.adapters.yamlfile import visible
+from authsvc.adapters.visible import visible
 from authsvc.core.apikeys import ENTROPY_BYTES, PREFIX, ApiKey, KeyProblem, KeyRefused, digest_of, mint, verdict
 
 DEFAULT_FILE = "api-keys.jsonl"

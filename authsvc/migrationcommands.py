@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from authsvc.adapters.yamlfile import visible
+from authsvc.adapters.visible import visible
 from authsvc.apikeytool import DEFAULT_FILE
 from authsvc.options import json_option
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
-from authsvc.adapters.yamlfile import visible
+from authsvc.adapters.visible import visible
 from authsvc.auditlog import Counts
 from authsvc.migrationtool import Caller, Difference, Example, Look, Method, Refusal, Report, Straggler, Unused
 

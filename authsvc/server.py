@@ -38,6 +38,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     def __init__(self, config_file: str, bind: str, workers: int, worker_class: object) -> None:
         self._config_file = config_file
         self._settings = _told(load(config_file))
+        self._receipt_key = os.urandom(32)  # the workers have it in common
         self._given = {"bind": bind, "workers": workers, "worker_class": worker_class}
         super().__init__()
 
@@ -63,7 +64,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     def load(self) -> Callable[..., Any]:
         from authsvc.service import start_app  # after PROMETHEUS_MULTIPROC_DIR is set: metrics look at it once
 
-        return start_app(self._settings)
+        return start_app(self._settings, self.cfg.workers, self._receipt_key)
 
 
 def _told(settings: Settings) -> Settings:

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from authsvc.adapters.visible import visible as visible  # who reads the file shows words of it
+
 MAX_BYTES = 1024 * 1024
 MAX_VALUES = 20_000  # three thousand rules; a few aliases of aliases would make millions
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -157,8 +159,3 @@ class _Reader:
 
 def _at(node: yaml.Node) -> Position:
     return node.start_mark.line + 1, node.start_mark.column + 1
-
-
-def visible(text: str) -> str:
-    """Words from elsewhere as they may be shown: one line that steers no terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -125,6 +125,8 @@ def render(decision: Decision, identity_headers: Headers, rate_headers: RateHead
             headers.append(("X-Auth-Receipt", decision.receipt))
     else:
         headers += _refusal(decision, face(decision.reason))
+    if decision.shadow:
+        headers.append(("X-Auth-Shadow", decision.shadow))
     headers += _quotas(decision, rate_headers)
     headers += decision.notices
     return status, headers

@@ -95,6 +95,12 @@ def test_a_problem_says_where_to_read_on_only_to_whom_it_concerns():
         }
 
 
+@pytest.mark.parametrize("reason", [Reason.ALLOWED, Reason.ROLE_REQUIRED])
+def test_nginx_hears_of_the_tier_that_shadow_would_have_refused(reason):
+    assert rendered(reason, shadow="tried")[1]["X-Auth-Shadow"] == "tried"
+    assert "X-Auth-Shadow" not in rendered(reason)[1]
+
+
 def test_what_one_caller_is_told_never_reaches_the_next():
     mine = [("X-User-Id", "u-1")]
     notices = (("X-Auth-Warning", "soon"),)
