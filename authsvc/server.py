@@ -56,8 +56,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         except ConfigError as mistakes:
             _say(f"{mistakes}\nauthsvc: the config has mistakes; the one in force stays")
             new = replace(self._settings, outdated=True)
-        if set(new.extract) != set(self._settings.extract):
-            _say("authsvc: the identity headers changed: make the nginx files again (authsvc nginx) and reload nginx")
+        if _told_to_nginx(new) != _told_to_nginx(self._settings):
+            _say("authsvc: a header changed that nginx knows: make its files again (authsvc nginx) and reload nginx")
         self._settings = new
         super().reload()
 
@@ -65,6 +65,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         from authsvc.service import start_app  # after PROMETHEUS_MULTIPROC_DIR is set: metrics look at it once
 
         return start_app(self._settings, self.cfg.workers, self._receipt_key)
+
+
+def _told_to_nginx(settings: Settings) -> tuple[frozenset[str], str]:
+    """The identity headers, and the header with the key of the client."""
+    return frozenset(settings.extract), settings.api_keys.header if settings.api_keys else ""
 
 
 def _told(settings: Settings) -> Settings:

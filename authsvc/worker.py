@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -31,7 +33,16 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._told_to_stop = asyncio.Event()
         asyncio.set_event_loop(self.loop)
 
+    def init_signals(self) -> None:
+        """While the app is loaded the loop does not run, and uvloop would lose a signal: until then it simply ends."""
+        for one in self.SIGNALS:
+            signal.signal(one, signal.SIG_DFL)
+        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(one, _leave)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # or it would end for a log that is turned over
+
     async def _serve(self) -> None:
+        super().init_signals()
         self._shared = self._share()
         for one in self.sockets:
             self.servers.append(await self.loop.create_server(self._connection, sock=one.sock))
@@ -78,3 +89,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn ships no types
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """gunicorn would warn that threads are not used here; a setting for the other worker is no mistake."""
+
+
+def _leave(*_: object) -> None:
+    sys.exit(0)

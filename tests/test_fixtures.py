@@ -307,7 +307,8 @@ def test_the_type_knows_where_roles_are(name: str, path: list[str], service: Ser
     value = TOKENS[name]["payload"]
     for part in path:
         value = value[part]
-    assert list(service.gate.who.identify(Request("GET", "/", f"Bearer {signed(TOKENS[name])}"), time.time(), Way()).roles) == value
+    request = Request("GET", "/", f"Bearer {signed(TOKENS[name])}")
+    assert list(service.gate.who.identify(request, time.time(), Way()).roles) == value
 
 
 @needs_the_file

@@ -89,10 +89,13 @@ def sent(request: Request) -> Sent:
 
 
 def in_force(both: Both, token: Outcome, key: Outcome, rollout: Rollout) -> tuple[Outcome, Outcome | None]:
-    """Which of two credentials decides, and the other one, to compare."""
+    """Which of two credentials decides, and the other one, to compare.
+
+    A token that is no good takes nothing from who has a good key: he would pass without it.
+    """
     if both == "require_same_owner":
         return _same_owner(token, key), None
-    if isinstance(token, Identity) or rollout.complete:
+    if isinstance(token, Identity) or (rollout.complete and not isinstance(key, Identity)):
         return token, key
     return key, token
 

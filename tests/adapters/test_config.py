@@ -267,10 +267,7 @@ def test_what_is_in_shadow_is_so_for_all_or_for_one_tier_and_is_noted(
     assert [note for note in found.notes if "shadow" in note] == noted
 
 
-OFF_IS_FALSE = pytest.mark.xfail(strict=True, reason="schema/limits.py: YAML reads off as false, which is refused")
-
-
-@pytest.mark.parametrize("style", ["ietf", "x", "both", "'off'", pytest.param("off", marks=OFF_IS_FALSE)])
+@pytest.mark.parametrize("style", ["ietf", "x", "both", "'off'", "off"])
 def test_callers_are_told_their_quotas_in_the_chosen_way(style: str) -> None:
     assert accepted(f"{SMALL}rate_limit: {{headers: {style}}}\n").rate_headers == style.strip("'")
     assert accepted(SMALL).rate_headers == "ietf"

@@ -1,4 +1,4 @@
-"""The benchmark itself: that it runs, measures all of them, and sees no error. Its figures are nobody's promise here."""
+"""The benchmark itself: that it runs, measures all of them and sees no error. Its figures are nobody's promise."""
 
 import json
 import shutil

@@ -167,8 +167,8 @@ BAD, DOWN, NO_KEY = Refused(Reason.EXPIRED), Unavailable(Reason.KEYS_UNAVAILABLE
         pytest.param(BAD, KEY, 50, "key", id="a bad token does not harm a good key while OIDC is tried"),
         pytest.param(DOWN, KEY, 50, "key", id="nor does a provider that is down"),
         pytest.param(BAD, NO_KEY, 50, "key", id="of two bad ones the key is told while OIDC is tried"),
-        pytest.param(BAD, KEY, 100, "token", id="a bad token is refused once OIDC is open to all"),
-        pytest.param(DOWN, KEY, 100, "token", id="a provider that is down, too"),
+        pytest.param(BAD, KEY, 100, "key", id="a bad token does not harm a good key when OIDC is open to all either"),
+        pytest.param(DOWN, KEY, 100, "key", id="nor does a provider that is down then"),
         pytest.param(BAD, NO_KEY, 100, "token", id="of two bad ones the token is told once OIDC is open to all"),
     ],
 )

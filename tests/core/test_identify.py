@@ -88,7 +88,7 @@ def expected(mode: str, token: str, key: str, percent: float, beta: str) -> tupl
         who, reason = token, of_token if of_token != "allowed" else of_key
         if reason == "allowed" and NAMED[key] != NAMED[token]:
             reason = "different_owners"
-    elif of_token == "allowed" or percent == 100:
+    elif of_token == "allowed" or (percent == 100 and of_key != "allowed"):
         who, reason = token, of_token
     else:
         who, reason = key, of_key
@@ -227,7 +227,7 @@ OPAQUE = provider(opaque=True)
         pytest.param(claims(sub=EARLY), 100, "allowed", "oidc", id="an active one"),
         pytest.param(claims(sub=EARLY), 0, "allowed", "api_key", id="an active one that is not open"),
         pytest.param(None, 0, "allowed", "api_key", id="one that is not active while OIDC is tried"),
-        pytest.param(None, 100, "inactive_token", "", id="one that is not active"),
+        pytest.param(None, 100, "allowed", "api_key", id="one that is not active"),
     ],
 )
 def test_an_opaque_token_beside_a_key(answer, percent, reason, method):
@@ -259,11 +259,19 @@ def test_where_one_of_two_is_refused_unseen_nobody_is_asked():
     assert asked.downloads == 0
 
 
-@pytest.mark.parametrize(("percent", "reason"), [(0, "allowed"), (100, "keys_unavailable")])
-def test_a_provider_that_is_down_matters_where_the_token_decides(percent, reason):
-    found = decide(key_gate(percent=percent, keys=FakeKeys(None, None, failure="down")), key_call("good", signed()))
+@pytest.mark.parametrize(
+    ("percent", "key", "reason"),
+    [
+        (0, "good", "allowed"),
+        (100, "good", "allowed"),
+        (0, "revoked", "revoked_api_key"),
+        (100, "revoked", "keys_unavailable"),
+    ],
+)
+def test_a_provider_that_is_down_matters_where_the_key_is_no_good(percent, key, reason):
+    found = decide(key_gate(percent=percent, keys=FakeKeys(None, None, failure="down")), key_call(key, signed()))
     assert found.reason.value == reason
-    assert (found.retry_after_s is None) is found.allowed
+    assert (found.retry_after_s is None) is (found.reason is not Reason.KEYS_UNAVAILABLE)
 
 
 # ---- public paths

@@ -138,7 +138,8 @@ def _in_force(caller: Caller, step: Step) -> tuple[Good | Bad, Good | Bad | None
         return Bad("none", "two_credentials"), None
     if step.both == "require_same_owner":
         return _of_one_owner(key, token), None
-    return (token, key) if isinstance(token, Good) or step.percent == 100 else (key, token)
+    by_token = isinstance(token, Good) or (step.percent == 100 and isinstance(key, Bad))
+    return (token, key) if by_token else (key, token)
 
 
 def _of_one_owner(key: Good | Bad, token: Good | Bad) -> Good | Bad:

@@ -1,6 +1,7 @@
 """A small WSGI app under gunicorn, with authsvc's settings and a worker of choice: what the workers are compared with.
 
-As a program: `python plain_server.py <worker> <bind> [name=value ...]`, with gunicorn's settings.
+As a program: `python plain_server.py <worker> <bind> [name=value ...]`, with gunicorn's settings,
+and `load_s`: how long it takes to load the app.
 """
 
 from __future__ import annotations
@@ -133,14 +134,18 @@ def main(worker: str, bind: str, *given: str) -> None:
 
     from authsvc.server import SETTINGS, worker_class
 
+    settings = dict(one.split("=", 1) for one in given)
+    load_s = float(settings.pop("load_s", 0))
+
     class Plain(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
             for name, value in {**SETTINGS, "worker_class": worker_class(worker), "bind": bind.split(",")}.items():
                 self.cfg.set(name, value)
-            for name, _, value in (one.partition("=") for one in given):
+            for name, value in settings.items():
                 self.cfg.set(name, value)
 
         def load(self) -> Callable[..., Iterable[bytes]]:
+            time.sleep(load_s)
             return app
 
     Plain().run()

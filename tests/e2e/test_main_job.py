@@ -336,6 +336,6 @@ def test_readyz_tells_of_the_store_and_of_a_config_that_was_not_taken() -> None:
         running.authsvc.config_file.write_text(more, "utf-8")
         os.kill(running.authsvc.pid, signal.SIGHUP)
         assert within(8, lambda: b'"valid"' in running.authsvc.get("/readyz")[1])
-        assert "identity headers changed" in running.authsvc.output.read_text("utf-8")  # type: ignore[union-attr]
+        assert "a header changed that nginx knows" in running.authsvc.output.read_text("utf-8")  # type: ignore[union-attr]
         running.memcached.stop()  # type: ignore[union-attr]
         assert "memcached at" in json.loads(running.authsvc.get("/readyz")[1])["store"]

@@ -172,6 +172,15 @@ def test_at_a_reload_each_request_on_a_kept_connection_is_answered_and_the_last_
         assert worker_of(running) != before
 
 
+def test_a_stop_while_the_app_is_loaded_is_not_forgotten(tmp_path: Path) -> None:
+    with PlainServer("fast", tmp_path, load_s=2) as running:
+        assert within(5, lambda: "Booting worker" in running.last_words())
+        time.sleep(0.5)
+        started = time.monotonic()
+        running.stop()
+        assert time.monotonic() - started < 4  # killed it would be after 5
+
+
 def test_a_quick_stop_waits_for_nobody(tmp_path: Path) -> None:
     with PlainServer("fast", tmp_path) as running, connect(running.port) as idle, connect(running.port) as waits:
         idle.sendall(PLAIN)
