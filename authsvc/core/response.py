@@ -106,7 +106,7 @@ _BEGINNINGS: Mapping[Reason, tuple[int, Headers]] = {  # the status of a refusal
     )
     for reason, shown in _FACES.items()
 }
-_REMEMBERED = 1024  # texts that depend on the config and on reasons alone: 0.1 µs where making one takes 1 to 3
+_REMEMBERED = 1024  # texts that depend on the config and on reasons alone: 0.1 to 0.4 µs where making one takes up to 3
 
 
 def face(reason: Reason) -> Face:
@@ -189,7 +189,7 @@ def _quotas(decision: Decision, style: RateHeaders) -> Headers:
 
 def _ietf(quotas: tuple[Quota, ...]) -> Headers:
     """The pair of draft-ietf-httpapi-ratelimit-headers-11: lists of structured fields, one entry a window."""
-    if len(quotas) == 1:  # nearly always: 0.9 µs where the way below takes 1.6
+    if len(quotas) == 1:  # nearly always: 0.4 µs where the way below takes 1.0
         (q,) = quotas
         return [("RateLimit-Policy", _policy(q.policy, q.limit, q.window_s)), ("RateLimit", _left(q))]
     policies = [_policy(q.policy, q.limit, q.window_s) for q in quotas]

@@ -17,6 +17,7 @@ from authsvc.core import ratelimit, window
 from authsvc.core.model import Identity, Quota, Reason, Unavailable
 from authsvc.core.ratelimit import Charge, Limits, Rate, Spending, Tier
 from authsvc.demo.processes import free_port
+from hammer import Patient
 from helpers import CountingStore, in_threads
 
 NOW = 1_800_000_000.0  # the first moment of an hour
@@ -68,7 +69,7 @@ def counts(store: Store, charge: Charge, now: float) -> list[int]:
 def test_fifty_threads_on_two_limiters_and_one_memcached_admit_exactly_the_limit(
     address: str, who: str, limit: int
 ) -> None:
-    limiters = [Limiter(MemcachedStore([address])) for _ in range(2)]
+    limiters = [Limiter(Patient([address])) for _ in range(2)]
     charge, yes, lock = call(who, Rate(limit)), [], threading.Lock()
 
     def act(number: int) -> None:
