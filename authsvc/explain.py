@@ -33,7 +33,7 @@ _ABOUT_TIMES = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.ISSUED_IN
 _ABOUT_ROLES = frozenset({Reason.ROLE_REQUIRED, Reason.INSUFFICIENT_SCOPE})
 _AT_LIMIT = frozenset({Reason.RATE_LIMITED, Reason.LIMITS_UNAVAILABLE})
 _OF_COUNTS = frozenset(
-    {"RateLimit", "RateLimit-Policy", *(f"X-RateLimit-{n}" for n in ("Limit", "Remaining", "Reset"))}
+    {"X-Auth-Receipt", "RateLimit", "RateLimit-Policy", *(f"X-RateLimit-{n}" for n in ("Limit", "Remaining", "Reset"))}
 )
 _SHOWN = 10  # of a list of roles, scopes or audiences
 _LATE_KEYS_S = 1.0  # a download that was given up ends a moment later, and only then says why

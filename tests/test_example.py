@@ -84,9 +84,6 @@ def is_valid(at: Where) -> bool:
     return ALL[at].get("default") is None or jsonschema.Draft202012Validator(place).is_valid(ALL[at]["default"])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="schema/limits.py: the default of by is what becomes of user_id, which nobody may write"
-)
 def test_every_default_of_the_schema_is_valid_by_the_schema() -> None:
     assert [at for at in ALL if not is_valid(at)] == []
 

@@ -49,7 +49,7 @@ def _written(condition: Condition) -> str:
 
 
 def _windows(texts: list[str], at: Path) -> Iterator[Mistake]:
-    periods: dict[int, str] = {}
+    periods: dict[int, tuple[int, str]] = {}
     for number, text in enumerate(texts):
         place = (*at, number)
         if text.isascii() and text.isdecimal():
@@ -63,7 +63,6 @@ def _windows(texts: list[str], at: Path) -> Iterator[Mistake]:
         if not found and len(texts) > 1:
             yield Mistake(place, "'unlimited' stands beside a limit, which holds all the same: remove one of them")
         for rate in found:
-            if periods.setdefault(rate.period_s, text) != text:
-                yield Mistake(
-                    place, f"{text!r} has the same period as {periods[rate.period_s]!r}: keep the smaller one"
-                )
+            other, written = periods.setdefault(rate.period_s, (number, text))
+            if other != number:
+                yield Mistake(place, f"{text!r} has the same period as {written!r}: keep the smaller one")

@@ -85,7 +85,10 @@ class Connection:
         """The clock is read each time, and the socket's timeout is changed only for an answer that comes in parts."""
         if time.monotonic() - self._began > AT_EASE_S:
             self._hurry()
-        found = self._recv(size)
+        try:
+            found = self._recv(size)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            raise TimeoutError("the answer takes too long") from None
         self._left -= len(found)
         if self._left < 0:
             raise TimeoutError("the answer is too long")
@@ -94,10 +97,8 @@ class Connection:
     def _hurry(self) -> None:
         """Leave the next step only what remains of the time."""
         remaining = self._began + TIMEOUT_S - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("the answer takes too long")
         self._hurried = True
-        self._sock.settimeout(remaining)
+        self._sock.settimeout(max(remaining, 0.0))  # at 0 what has come already is taken: it was us who were late
 
     def close(self) -> None:
         self._sock.close()

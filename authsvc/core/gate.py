@@ -159,8 +159,7 @@ class Gate:
         """Count the call, once however often nginx asks about it."""
         for charge in self._charges(request, rules, trail):
             trail.tier = charge.tier.name
-            quotas = receipt.redeem(self.receipt_key, request.receipt, request.id, charge)
-            quotas = tuple(self.counters.spend(charge, now)) if quotas is None else quotas
+            quotas = self._counted(request, charge, now)
             refusal = window.refused(quotas)
             if refusal is None:
                 made = receipt.issue(self.receipt_key, request.id, charge, quotas)
@@ -171,6 +170,18 @@ class Gate:
             trail.quotas += quotas
             if refusal is not None:
                 raise Refused(Reason.RATE_LIMITED, _used_up(charge, refusal))
+
+    def _counted(self, request: Request, charge: ratelimit.Charge, now: float) -> tuple[Quota, ...]:
+        """Of a call that was counted before an internal redirect only what it costs more now. Raises `Unavailable`."""
+        paid = receipt.redeem(self.receipt_key, request.receipt, request.id, charge)
+        if paid.cost >= charge.cost:
+            return paid.quotas
+        try:
+            return tuple(self.counters.spend(ratelimit.at_cost(charge, charge.cost - paid.cost), now))
+        except Unavailable:
+            if not charge.tier.shadow:
+                raise
+            return ()  # shadow refuses nobody
 
 
 def _admit(rule: rbac.Rule, identity: Identity, by: Provider | None, now: float) -> None:

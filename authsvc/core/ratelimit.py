@@ -20,7 +20,7 @@ _RATE = re.compile(
     r"(?P<limit>\d{1,12})/(?P<times>\d{0,8}) ?(?P<unit>second|minute|hour|day)s?(?: burst (?P<burst>\d{1,12}))?",
     re.ASCII,
 )
-ByKind = Literal["user_id", "client_id", "tenant", "ip", "claim"]
+ByKind = Literal["user_id", "client_id", "tenant", "api_key", "ip", "claim"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def charge(tier: Tier, who: list[list[str]], cost: int = 1) -> Charge:
 
 def at_cost(given: Charge, cost: int) -> Charge:
     """The same charge at another cost."""
-    return replace(given, cost=cost)
+    return given if given.cost == cost else replace(given, cost=cost)
 
 
 def whom(limits: Limits, identity: Identity | None, client_ip: str | None) -> list[list[str]]:
@@ -191,7 +191,11 @@ def _part(limits: Limits, by: By, identity: Identity, client_ip: str | None) -> 
     """Where a caller has no such thing he is counted as the user he is: nobody shares with strangers."""
     if by.kind == "ip":
         return address(limits, client_ip)
-    values = {"client_id": identity.client, "tenant": ",".join(map(_no_comma, sorted(identity.tenants)))}
+    values = {
+        "client_id": identity.client,
+        "api_key": identity.client if identity.method == "api_key" else "",
+        "tenant": ",".join(map(_no_comma, sorted(identity.tenants))),
+    }
     value = as_text(claim_at(identity.claims, by.claim)) if by.kind == "claim" else values.get(by.kind)
     if not value:
         return ["user", identity.provider, identity.key or identity.user_id]

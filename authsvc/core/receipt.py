@@ -9,19 +9,32 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from authsvc.core.model import Quota
 from authsvc.core.ratelimit import Charge
 
 MOST = 4  # a request that is redirected more often than that is counted again
-_SHAPE = re.compile(r"[0-9a-f]{24}=[A-Za-z0-9_:.,-]{0,500}")
+_SHAPE = re.compile(r"[0-9a-f]{24}=[0-9]{1,9};[A-Za-z0-9_:.,-]{0,500}")
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """So many calls were counted for a request, and what was left then."""
+
+    cost: int = 0
+    quotas: tuple[Quota, ...] = ()
+
+
+NOTHING = Paid()
 
 
 def issue(key: bytes, request_id: str, charge: Charge, quotas: Sequence[Quota]) -> str:
     """The receipt; "" where the request has no id that it could be bound to, or nobody has a key."""
     if not (key and request_id):
         return ""
-    told = ",".join(f"{q.policy}:{q.limit}:{q.window_s}:{q.remaining}:{q.reset_s}" for q in quotas)
+    left = ",".join(f"{q.policy}:{q.limit}:{q.window_s}:{q.remaining}:{q.reset_s}" for q in quotas)
+    told = f"{charge.cost};{left}"
     return f"{_mac(key, request_id, charge, told)}={told}"
 
 
@@ -31,17 +44,20 @@ def add(receipts: str, made: str) -> str:
     return " ".join(list(kept)[-MOST:])
 
 
-def redeem(key: bytes, receipts: str, request_id: str, charge: Charge) -> tuple[Quota, ...] | None:
-    """The quotas as they were when this call was counted; `None` where none of the receipts says that it was."""
+def redeem(key: bytes, receipts: str, request_id: str, charge: Charge) -> Paid:
+    """What is paid for this request in this tier, by the receipt that says most; nothing where none of them does."""
+    paid = NOTHING
     for one in receipts.split(" ") if receipts and key and request_id else ():
         mac, _, told = one.partition("=")
         if mac.isascii() and told.isascii() and hmac.compare_digest(mac, _mac(key, request_id, charge, told)):
-            return tuple(_quota(text) for text in told.split(",") if text)
-    return None
+            cost, _, left = told.partition(";")
+            found = Paid(int(cost), tuple(_quota(text) for text in left.split(",") if text))
+            paid = max(paid, found, key=lambda known: known.cost)
+    return paid
 
 
 def _mac(key: bytes, request_id: str, charge: Charge, told: str) -> str:
-    text = f"{request_id}\0{charge.subject}\0{charge.tier.name}\0{charge.cost}\0{told}"
+    text = f"{request_id}\0{charge.subject}\0{charge.tier.name}\0{told}"
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=12).hexdigest()
 
 

@@ -91,18 +91,7 @@ def accepted(text: str, environ: dict[str, str] | None = None) -> Settings:
     return config.parse(text, "f", environ or {})
 
 
-KNOWN_BUGS = {
-    "rule_limit_that_cannot_be_read": "checks.py: a rule's limit that cannot be read is said of its path too",
-    "rate_twice_the_same": "checklimits.py: the same text twice is not noticed, and each call counts twice",
-}
-
-
-def bad(file: Path) -> Any:
-    known = [pytest.mark.xfail(strict=True, reason=KNOWN_BUGS[file.stem])] if file.stem in KNOWN_BUGS else []
-    return pytest.param(file, id=file.stem, marks=known)
-
-
-@pytest.mark.parametrize("file", [bad(file) for file in BAD])
+@pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
 def test_a_mistake_is_said_whole(file: Path) -> None:
     text = file.read_text("utf-8")
     expected = text.partition("\n")[0].removeprefix("# expect: ")

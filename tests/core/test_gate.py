@@ -394,7 +394,6 @@ def test_a_limit_in_shadow_hides_no_other_that_refuses():
     assert (decision.reason, decision.shadow, decision.tier) == (Reason.RATE_LIMITED, "free", "rules.2")
 
 
-@pytest.mark.xfail(strict=True, reason="gate.py: Unavailable of a tier in shadow is a refusal")
 def test_in_shadow_nobody_is_refused_even_where_the_store_is_down_and_counting_is_a_must():
     assert decide(gate(limits=SHADOWY, counters=FakeCounters(down=True)), call(token())).allowed
 

@@ -155,7 +155,7 @@ class ConfigShape(Shape):
     """Whose tokens are accepted."""
     authorization: AuthorizationShape = AuthorizationShape()
     """Who may call what."""
-    rate_limit: RateLimitShape = RateLimitShape()
+    rate_limit: RateLimitShape = Field(default_factory=RateLimitShape)
     """How often a user may call."""
     cache: CacheShape = CacheShape()
     """What the workers share: counters, and the providers' keys."""

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from authsvc.adapters.schema.parts import ClaimName, ConditionShape, Shape, Texts
 
-_KINDS = ("user_id", "client_id", "tenant", "ip")
+_KINDS = ("user_id", "client_id", "tenant", "api_key", "ip")
 _CLAIM = {"type": "object", "properties": {"claim": {}}, "required": ["claim"], "additionalProperties": False}
 _BY = {"anyOf": [{"enum": list(_KINDS)}, _CLAIM]}
 _BYS = {"anyOf": [*_BY["anyOf"], {"type": "array", "items": _BY, "minItems": 1}]}
@@ -26,7 +26,7 @@ class _Or:
 
 
 class ByShape(Shape):
-    kind: Literal["user_id", "client_id", "tenant", "ip", "claim"] = "claim"
+    kind: Literal["user_id", "client_id", "tenant", "api_key", "ip", "claim"] = "claim"
     claim: ClaimName | None = None
 
 
@@ -41,7 +41,7 @@ def _as_by(value: Any) -> Any:
         return value
     near = f"{{claim: {value}}}" if isinstance(value, str) else "{claim: name}"
     raise PydanticCustomError(
-        "by_type", "write user_id, client_id, tenant, ip or {near}, or a list of them", {"near": near}
+        "by_type", "write user_id, client_id, tenant, api_key, ip or {near}, or a list of them", {"near": near}
     )
 
 
@@ -65,6 +65,10 @@ def _as_off(value: Any) -> Any:
 By = Annotated[list[ByShape], Field(min_length=1), BeforeValidator(_as_bys), WithJsonSchema(_BYS)]
 Matching = Annotated[ConditionShape, BeforeValidator(_as_condition), _Or(type="string", pattern=".=.")]
 Mode = Literal["enforce", "shadow"]
+
+
+def _by_user() -> list[ByShape]:
+    return [ByShape(kind="user_id")]
 
 
 class LimitShape(Shape):
@@ -95,8 +99,8 @@ RuleLimit = Annotated[RuleLimitShape, BeforeValidator(_as_rule_limit), _Or(const
 
 
 class RateLimitShape(Shape):
-    by: By = [ByShape(kind="user_id")]
-    """What calls are counted by: user_id, client_id, tenant, ip, {claim: name}, or a list: each combination apart."""
+    by: By = Field(default_factory=_by_user, json_schema_extra={"default": "user_id"})
+    """What calls are counted by: user_id, client_id, tenant, api_key, ip, {claim: name}, or a list of these together."""
     mode: Mode = "enforce"
     """shadow counts and tells who would be refused, and refuses nobody."""
     headers: Annotated[Literal["ietf", "x", "both", "off"], BeforeValidator(_as_off)] = "ietf"
