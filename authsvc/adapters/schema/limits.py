@@ -100,7 +100,7 @@ RuleLimit = Annotated[RuleLimitShape, BeforeValidator(_as_rule_limit), _Or(const
 
 class RateLimitShape(Shape):
     by: By = Field(default_factory=_by_user, json_schema_extra={"default": "user_id"})
-    """What calls are counted by: user_id, client_id, tenant, api_key, ip, {claim: name}, or a list of these together."""
+    """What calls are counted by: user_id, client_id, tenant, api_key, ip, {claim: name}, or a list of them."""
     mode: Mode = "enforce"
     """shadow counts and tells who would be refused, and refuses nobody."""
     headers: Annotated[Literal["ietf", "x", "both", "off"], BeforeValidator(_as_off)] = "ietf"
