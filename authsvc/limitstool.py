@@ -14,6 +14,7 @@ from authsvc.adapters.fleet import Seen, announce_reset, board_of
 from authsvc.adapters.store import Store
 from authsvc.adapters.yamlfile import visible
 from authsvc.core import ratelimit, window
+from authsvc.core.callers import NAME
 from authsvc.core.ratelimit import By, Limits, Rate, Tier
 from authsvc.core.window import Window
 
@@ -152,7 +153,7 @@ def _whom(settings: Settings, words: Sequence[str], provider: str | None) -> lis
             return []
         wanted = " and ".join(".".join(by.claim) or by.kind for by in limits.by)
         raise Unclear(f"calls are counted by {wanted}: name the caller by {len(limits.by)} words, in this order")
-    known = [one.name for one in settings.providers]
+    known = [one.name for one in settings.providers] + ([NAME] if settings.api_keys else [])
     if provider is not None and provider not in known:
         raise Unclear(f"{provider!r} is no provider: known here are {', '.join(known) or 'none'}")
     names = [provider] if provider else known

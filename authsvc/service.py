@@ -121,7 +121,7 @@ class Service:
         if now - self._said_at >= SAY_AGAIN_S:
             self._said_at = now
             how = self.settings.on_store_error
-            self.journal.say(f"memcached does not answer: limits go on as on_store_error: {how}")
+            self.journal.say(f"limits go on as on_store_error: {how}, for the store is out of reach: {self._store_state()}")
 
     def answer(self, request: Request) -> tuple[int, Headers]:
         """Status and headers for nginx. Whatever happens, it is an answer, and never a yes by accident.
@@ -156,7 +156,11 @@ class Service:
     def health(self) -> dict[str, str]:
         """What is worth knowing and takes nobody out of service: the config's state and the store's."""
         config_state = "the file has mistakes, an older config is in force" if self.settings.outdated else "valid"
-        return {"config": config_state, "store": self._store_state()}
+        found = {"config": config_state, "store": self._store_state()}
+        if self.key_file is not None:
+            trouble = "; ".join(self.key_file.trouble)
+            found["api_keys"] = f"older ones are in force: {trouble}" if trouble else "as in the file"
+        return found
 
     def _store_state(self) -> str:
         if not self.settings.memcached:
@@ -165,7 +169,7 @@ class Service:
             self._store.get("authsvc:health")
         except StoreDown as trouble:
             return str(trouble)
-        return "ok"
+        return "; ".join(self._store.failing()) or "ok"
 
 
 def store_of(settings: config.Settings) -> Store:

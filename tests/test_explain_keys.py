@@ -150,7 +150,7 @@ def test_explain_says_when_a_key_ends_by_itself(world: World) -> None:
         (100, "other", {"roles": ["user"]}, "the token decides; the API key of umbrella is good as well"),
         (100, "revoked", {}, "the token decides; the API key of acme would be refused: revoked_api_key"),
         (100, "unknown", {}, "the token decides; the API key would be refused: unknown_api_key"),
-        (0, "good", {}, "the API key decides; the token of ann would be refused: oidc_not_open"),
+        (0, "good", {}, "the API key decides; the token of ann is good as well"),
         (0, "good", {"aud": "x"}, "the API key decides; the token would be refused: wrong_audience"),
     ],
 )
@@ -240,7 +240,7 @@ def test_an_audit_line_says_to_whom_oidc_is_not_open(world: World) -> None:
         (100, "revoked", ("api_key", "revoked_api_key", "acme", RECORDS["revoked"].id, [])),
         (100, "other", ("api_key", "allowed", "umbrella", RECORDS["other"].id, ["refused", "roles"])),
         (100, "unknown", ("api_key", "unknown_api_key", "", "", [])),
-        (0, "other", ("oidc", "oidc_not_open", "ann", "demo-client", ["refused"])),
+        (0, "other", ("oidc", "role_required", "ann", "demo-client", ["refused", "roles"])),
     ],
 )
 def test_an_audit_line_compares_two_credentials(

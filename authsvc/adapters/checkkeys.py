@@ -63,6 +63,8 @@ def _header(shaped: ConfigShape, name: str) -> Iterator[Mistake]:
     others = [*BASE_HEADERS, *(entry.header for entry in shaped.authentication.oidc.extract_headers)]
     if not headernames.SHAPE.fullmatch(name):
         yield Mistake(at, f"{name!r} is no header name: use letters, digits and -")
+    elif name.lower() == "authorization":
+        yield Mistake(at, "Authorization: ApiKey ... always works: remove this, or name another header")
     elif not headernames.for_a_key(name.lower()):
         yield Mistake(at, f"{name!r} has a meaning of its own: choose another name, such as X-API-Key")
     elif name.lower() in map(str.lower, others):

@@ -13,7 +13,7 @@ RESERVED = re.compile(
     r"|deprecation|sunset|link|x-user-id|x-user-issuer|x-user-tenant|x-served-path|x-(http-)?method(-override)?"
     r"|x-rewrite-url|range|if-.*|accept.*"
 )
-OF_KEYS = frozenset({"authorization", "x-api-key"})  # reserved for keys, so a key may be there
+OF_KEYS = frozenset({"x-api-key"})  # reserved for keys, so a key may be there
 _OF_CLIENTS = frozenset({"origin", "referer", "user-agent"})  # which the API would miss
 
 

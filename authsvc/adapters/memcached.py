@@ -175,6 +175,9 @@ class _Server:
         while client := self._kept():
             client.close()
 
+    def failing(self) -> str:
+        return f"memcached at {self._address}: {self._failing}" if self._failing else ""
+
     def probe(self) -> None:
         """Find out whether a server that failed is back. From then on no call tries: a hung server would hold it up."""
         self._watched_until = self._clock() + WATCHED_S
@@ -245,6 +248,10 @@ class MemcachedStore:
         """Ask the servers that failed whether they are back: about once a second, so that no call waits for that."""
         for server in self._servers.values():
             server.probe()
+
+    def failing(self) -> list[str]:
+        """The servers that failed when they were asked last, each with the reason."""
+        return [text for server in self._servers.values() if (text := server.failing())]
 
     def get(self, key: str) -> bytes | None:
         value: bytes | None = self._on(key, _Client.get, key)

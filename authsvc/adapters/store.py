@@ -59,6 +59,10 @@ class Store(Protocol):
         """Find out whether what failed is back, so that no call has to."""
         ...
 
+    def failing(self) -> list[str]:
+        """What is out of reach, and why."""
+        ...
+
 
 class MemoryStore:
     """The twin in this process, for one worker or for an outage of the real one."""
@@ -120,6 +124,9 @@ class MemoryStore:
 
     def probe(self) -> None:
         """Nothing ever fails here."""
+
+    def failing(self) -> list[str]:
+        return []
 
     def _change(self, key: str, known: bytes, by: int) -> int:
         """A new count that expires when the old one would have."""

@@ -97,7 +97,14 @@ def in_force(both: Both, token: Outcome, key: Outcome, rollout: Rollout) -> tupl
         return _same_owner(token, key), None
     if isinstance(token, Identity) or (rollout.complete and not isinstance(key, Identity)):
         return token, key
-    return key, token
+    return key, _as_if_open(token)
+
+
+def _as_if_open(token: Outcome) -> Outcome:
+    """Whose token is good but OIDC not open to him yet: what it will bring is what the operator wants to know."""
+    if isinstance(token, Refused) and token.reason is Reason.OIDC_NOT_OPEN and token.named is not None:
+        return token.named
+    return token
 
 
 def _same_owner(token: Outcome, key: Outcome) -> Outcome:

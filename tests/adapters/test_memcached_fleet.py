@@ -15,8 +15,8 @@ import pytest
 
 from authsvc.adapters.connection import TIMEOUT_S
 from authsvc.adapters.memcached import RETRY_AFTER_S, MemcachedStore, place_of
-from authsvc.adapters.store import StoreDown
-from authsvc.demo.processes import Memcached
+from authsvc.adapters.store import MemoryStore, StoreDown
+from authsvc.demo.processes import Memcached, free_port
 from helpers import Clock, in_threads, paused
 from hostile import Relay
 from waiting import within
@@ -288,3 +288,14 @@ def test_a_fleet_that_restarts_one_by_one_fails_no_call(fleet: Fleet) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
+
+
+def test_which_server_is_out_of_reach_is_told_with_the_reason() -> None:
+    with Memcached() as well:
+        gone = f"127.0.0.1:{free_port()}"
+        store = MemcachedStore([f"127.0.0.1:{well.port}", gone])
+        for number in range(20):
+            store.incr(f"told-{number}", 60)
+        (text,) = store.failing()
+        assert gone in text
+    assert MemoryStore().failing() == []

@@ -139,6 +139,8 @@ def _in_force(caller: Caller, step: Step) -> tuple[Good | Bad, Good | Bad | None
     if step.both == "require_same_owner":
         return _of_one_owner(key, token), None
     by_token = isinstance(token, Good) or (step.percent == 100 and isinstance(key, Bad))
+    if isinstance(token, Bad) and token.reason == "oidc_not_open" and token.named:
+        token = token.named  # told as if OIDC were open to him
     return (token, key) if by_token else (key, token)
 
 
