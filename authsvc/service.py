@@ -121,7 +121,9 @@ class Service:
         if now - self._said_at >= SAY_AGAIN_S:
             self._said_at = now
             how = self.settings.on_store_error
-            self.journal.say(f"limits go on as on_store_error: {how}, for the store is out of reach: {self._store_state()}")
+            self.journal.say(
+                f"limits go on as on_store_error: {how}, for the store is out of reach: {self._store_state()}"
+            )
 
     def answer(self, request: Request) -> tuple[int, Headers]:
         """Status and headers for nginx. Whatever happens, it is an answer, and never a yes by accident.

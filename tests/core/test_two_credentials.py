@@ -66,7 +66,9 @@ def test_of_the_key_where_the_token_decides(key, token, rules, expected):
         pytest.param("good", {"exp": NOW - 1000}, (), ("oidc", "expired", ("refused",)), id="the token is bad"),
         pytest.param("good", {}, (), ("oidc", "allowed", ()), id="the token is not open, and told as if it were"),
         pytest.param("good", {}, ADMINS, ("oidc", "role_required", ()), id="neither would pass"),
-        pytest.param("revoked", {}, (), ("oidc", "allowed", ("refused",)), id="the key is refused, and the token not open"),
+        pytest.param(
+            "revoked", {}, (), ("oidc", "allowed", ("refused",)), id="the key is refused, and the token not open"
+        ),
         pytest.param("revoked", {"iss": "x"}, (), ("oidc", "unknown_issuer", ()), id="both are bad"),
     ],
 )
