@@ -83,7 +83,7 @@ class Service:
         if given is None:
             return None
         self.key_file = KeyFile(given.file, self._key_file_event)
-        return ApiKeys(self.key_file.current, given.deprecation, given.both)
+        return ApiKeys(self.key_file.current, given.deprecation, given.both, given.qualify_user_id)
 
     def _key_file_event(self, event: str) -> None:
         self.journal.trouble(f"api_keys_{event}")
@@ -108,11 +108,18 @@ class Service:
         """What the limits need beside the calls; while the store is down, nothing of it."""
         now = self._clock()
         self._store.probe()
-        with contextlib.suppress(StoreDown):
-            self.fleet.beat(now)
-            self.limiter.forget(self._resets.news(self._store))
-            self.board.publish(self._store, self.fleet.place, now)
-        self.limiter.tidy(now)
+        for act in (self._beat, self._forget, self._publish, self.limiter.tidy):
+            with contextlib.suppress(StoreDown):  # each by itself: what hinders one must not hinder the others
+                act(now)
+
+    def _beat(self, now: float) -> None:
+        self.fleet.beat(now)
+
+    def _forget(self, now: float) -> None:
+        self.limiter.forget(self._resets.news(self._store))
+
+    def _publish(self, now: float) -> None:
+        self.board.publish(self._store, self.fleet.place, now)
 
     def _store_trouble(self, event: str) -> None:
         """Counted always, said once a minute: calls go on, so nobody would notice else."""

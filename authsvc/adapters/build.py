@@ -34,6 +34,7 @@ class KeySettings:
     header: str
     deprecation: Deprecation | None
     both: Both
+    qualify_user_id: bool = False
 
 
 TENANT = re.compile(r"\{tenant[-_]?id\}")
@@ -180,7 +181,9 @@ def api_keys(given: AuthenticationShape) -> KeySettings | None:
     keys = given.api_keys
     if keys is None or not keys.enabled or keys.keys_file is None:
         return None
-    return KeySettings(keys.keys_file, keys.header, _deprecation(keys.deprecation), given.migration.both)
+    return KeySettings(
+        keys.keys_file, keys.header, _deprecation(keys.deprecation), given.migration.both, given.oidc.qualify_user_id
+    )
 
 
 def _deprecation(given: DeprecationShape | None) -> Deprecation | None:

@@ -44,7 +44,7 @@ def load(path: str, before: Loaded | None = None) -> Loaded:
             status = os.fstat(file.fileno())
             book = _changed(before, file, path) or Book(read(file, path))
         except OSError as problem:
-            raise KeyFileError([f"{path}: cannot be read: {_why(problem)}"]) from None
+            raise KeyFileError([f"{path}: cannot be read: {_why(problem)}"], unread=True) from None
         opened.pop_all()  # all is well: it stays open as long as the book
     return Loaded(book, _signature(status), file, tuple(notes_of(path, status)))
 
@@ -124,16 +124,21 @@ class KeyFile:
         found = _signature_at(self.path)
         if found == self._seen:
             return
-        self._seen = found
         try:
             loaded = load(self.path, self._loaded)
         except KeyFileError as problem:
-            self.trouble = tuple(problem.lines)
-            self._report("refused")
+            self._refuse(problem, found)
             return
         self._loaded.file.close()
         self._loaded, self._seen, self.trouble = loaded, loaded.signature, ()
         self._report("reloaded")
+
+    def _refuse(self, problem: KeyFileError, found: Signature | None) -> None:
+        """Once for each trouble. What could not be read is tried again: it may hold a revocation."""
+        self._seen = None if problem.unread else found
+        if self.trouble != tuple(problem.lines):
+            self.trouble = tuple(problem.lines)
+            self._report("refused")
 
 
 def _signature_at(path: str) -> Signature | None:

@@ -51,11 +51,12 @@ Lines = dict[bytes, bytes]  # by digest
 
 
 class KeyFileError(Exception):
-    """The file cannot be used. `lines` say all that is wrong with it, each with its place."""
+    """The file cannot be used. `lines` say all that is wrong with it, each with its place. `unread` where it was the
+    system that refused it: the same file may be read a moment later."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines: list[str], *, unread: bool = False) -> None:
         super().__init__(f"{len(lines)} to mend in the file of API keys")
-        self.lines = lines
+        self.lines, self.unread = lines, unread
 
 
 class Book:

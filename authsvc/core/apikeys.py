@@ -167,15 +167,17 @@ _SAYS: Mapping[KeyProblem, str] = {
 }
 
 
-def identity(key: ApiKey, provider: str) -> Identity:
-    """Whom a good key speaks for, as rules, tiers and headers know callers. `provider` is the name keys go by there.
+def identity(key: ApiKey, provider: str, qualify: bool = False) -> Identity:
+    """Whom a good key speaks for, as rules, tiers and headers know callers. `provider` is the name keys go by there;
+    with `qualify` it stands before the owner's, as that of a token's provider does before its user's.
 
     Keys of one owner share his limits. What the key says itself counts before its free claims.
     """
     named = {"sub": key.owner, "plan": key.plan, "tenant": key.tenant}
     return Identity(
         provider=provider,
-        user_id=key.owner,
+        user_id=f"{provider}:{key.owner}" if qualify else key.owner,
+        key=key.owner,
         email="",
         roles=key.roles,
         claims={**key.claims, **{name: value for name, value in named.items() if value}},

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from authsvc.core import apikeys, migration
-from authsvc.core.apikeys import KeyBook, KeyRefused
+from authsvc.core.apikeys import ApiKey, KeyBook, KeyRefused
 from authsvc.core.claims import Condition
 from authsvc.core.migration import Deprecation, Phase
 from authsvc.core.model import Identity, Reason, Refused, Request, Unavailable
@@ -51,13 +51,14 @@ class ApiKeys:
     book: Callable[[float], KeyBook]
     deprecation: Deprecation | None = None
     both: Both = "prefer_oidc"
+    qualify_user_id: bool = False
 
     def identify(self, text: str, now: float) -> Identity:
         """Whom the key speaks for. Raises `Refused`; that keys have ended is told to good ones only."""
         try:
-            found = apikeys.identity(apikeys.admit(self.book(now), text, now), NAME)
+            found = self._whom(apikeys.admit(self.book(now), text, now))
         except KeyRefused as problem:
-            named = None if problem.key is None else apikeys.identity(problem.key, NAME)
+            named = None if problem.key is None else self._whom(problem.key)
             raise Refused(Reason(problem.problem.value), problem.detail, named=named) from None
         phase = migration.phase(self.deprecation, now)
         if phase is Phase.OVER:
@@ -67,6 +68,9 @@ class ApiKeys:
             text = "API keys are refused for some minutes, as it was announced"
             raise Refused(Reason.API_KEYS_PAUSED, text, named=found)
         return found
+
+    def _whom(self, key: ApiKey) -> Identity:
+        return apikeys.identity(key, NAME, self.qualify_user_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,12 @@ def _same_owner(token: Outcome, key: Outcome) -> Outcome:
         return token
     if not isinstance(key, Identity):
         return key
-    if key.user_id in (token.user_id, token.client):
+    owner = key.key or key.user_id
+    qualified = key.user_id != owner  # then a user's id has his provider before it
+    user = token.user_id.removeprefix(f"{token.provider}:") if qualified else token.user_id
+    if owner in (user, token.client):
         return token
-    text = f"the key is {key.user_id}'s, the token {token.user_id}'s, asked for by {token.client or 'no named client'}"
+    text = f"the key is {owner}'s, the token {token.user_id}'s, asked for by {token.client or 'no named client'}"
     return Refused(Reason.DIFFERENT_OWNERS, text, named=token)
 
 

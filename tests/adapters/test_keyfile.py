@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -485,3 +486,25 @@ def _customer(number: int) -> ApiKey:
         tenant=f"acme-{number % 1000:04}", contact=f"dev@customer-{number:06}.example",
         created=1_790_812_800.0, expires=1_822_348_800.0,
     )  # fmt: skip
+
+
+def test_a_file_that_could_not_be_read_is_read_as_soon_as_it_can_be(file: Path) -> None:
+    """It may hold a revocation, and nothing need touch it again: here too many files were open for a moment."""
+    heard: list[str] = []
+    file.write_bytes(lines_of(key("acme")))
+    watched = KeyFile(str(file), heard.append)
+    revoked = file.with_suffix(".new")
+    revoked.write_bytes(lines_of(key("acme", revoked=NOW)))
+    revoked.rename(file)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        looks = [watched.current(NOW + at).get(digest("acme")) for at in range(1, 4)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [found.revoked for found in looks if found] == [None] * 3
+    assert heard == ["refused"]
+    found = watched.current(NOW + 4).get(digest("acme"))
+    assert found is not None
+    assert found.revoked == NOW
+    assert (heard, watched.trouble) == (["refused", "reloaded"], ())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsvc.core import callers
+from authsvc.core import apikeys, callers
+from authsvc.core.apikeys import ApiKey
 from authsvc.core.callers import Rollout, Sent
 from authsvc.core.claims import Condition
 from authsvc.core.migration import share_of
@@ -194,6 +197,16 @@ def test_where_both_must_have_one_owner_both_must_be_good(token, key, found, per
 @pytest.mark.parametrize("owner", ["u-1", "app"])
 def test_the_owner_of_a_key_may_be_the_tokens_user_or_client(owner):
     assert callers.in_force("require_same_owner", TOKEN, user(owner), Rollout()) == (TOKEN, None)
+
+
+def test_where_ids_are_qualified_the_owner_is_and_still_owns_the_token_of_his_name():
+    record = ApiKey(b"0" * 32, "u-1")
+    key = apikeys.identity(record, "api_keys", qualify=True)
+    assert (key.user_id, key.key) == ("api_keys:u-1", "u-1")
+    token = replace(user(), user_id="main:u-1", provider="main")
+    assert callers.in_force("require_same_owner", token, key, Rollout()) == (token, None)
+    plain = apikeys.identity(record, "api_keys")
+    assert isinstance(callers.in_force("require_same_owner", token, plain, Rollout())[0], Refused)
 
 
 @pytest.mark.parametrize("client", ["app", ""])
