@@ -20,13 +20,14 @@ Quotas = tuple[Quota, ...]
 MAX_REMEMBERED = 50_000
 IDLE_S = 2.0  # a lease that is not used for so long is given back
 MAX_LEASE = 1024
+GROWTH = 4  # the fourth reservation of a busy caller is of 64 calls
 
 
 @dataclass(slots=True)
 class _Seat:
     """What this process knows of one subject in one tier.
 
-    `left` calls are reserved in the window `at`; `wanted` doubles while a busy caller uses his leases up. `pause_s`
+    `left` calls are reserved in the window `at`; `wanted` grows while a busy caller uses his leases up. `pause_s`
     doubles while a caller is refused again and again, for the first refusal may be due to another call of his that
     counted, was refused too, and gives back at this very moment.
     """
@@ -157,7 +158,7 @@ class Limiter:
         if not self._store.shared or len(charge.tier.rates) > 1:
             return charge.cost
         busy = 0 <= now - seat.used_at < IDLE_S
-        seat.wanted = min(seat.wanted * 2, MAX_LEASE) if busy else 1
+        seat.wanted = min(seat.wanted * GROWTH, MAX_LEASE) if busy else 1
         asked = window.lease(charge.tier.rates[0], seat.wanted * charge.cost, seat.room, self._processes())
         asked -= asked % charge.cost
         with self._lock:

@@ -40,6 +40,8 @@ def issue(key: bytes, request_id: str, charge: Charge, quotas: Sequence[Quota]) 
 
 def add(receipts: str, made: str) -> str:
     """The receipts of a request with one more, the latest last; a few are kept, each once, and no other text."""
+    if not receipts:  # as nearly always
+        return made
     kept = dict.fromkeys(filter(_SHAPE.fullmatch, (*receipts.split(" "), made)))
     return " ".join(list(kept)[-MOST:])
 
