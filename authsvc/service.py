@@ -97,6 +97,7 @@ class Service:
             self.key_file.start(self._clock)
         self.journal.start()
         if self._store.shared:
+            self._tend()  # so that the fleet is known before the first call
             self._background.start()
 
     def stop(self) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from authsvc.adapters.background import Background
 from authsvc.adapters.discovery import download
 from authsvc.adapters.fetch import DEADLINE_S, FetchFailed
 from authsvc.adapters.keystate import KeyEvents, KeyStatus, Ring
@@ -46,7 +46,7 @@ class Keyring:
     ) -> None:
         self._rings = {provider.name: Ring(provider, times, shared, hears, clock) for provider in providers}
         self._times, self._shared, self._hears, self._clock = times, shared, hears, clock
-        self._stop = threading.Event()
+        self._background = Background("keys", self._tend_all, TICK_S, hears.say)
         self._started_at = clock()
 
     def start(self) -> None:
@@ -55,11 +55,11 @@ class Keyring:
         if self._rings:
             with ThreadPoolExecutor(len(self._rings)) as pool:
                 list(pool.map(self._first_load, self._rings.values()))
-        self._spawn()
-        os.register_at_fork(after_in_child=self._after_fork)
+        os.register_at_fork(after_in_child=self._forked)
+        self._background.start()  # after that: in a child the locks are made anew before the thread is
 
     def stop(self) -> None:
-        self._stop.set()
+        self._background.stop()
 
     def current(self, provider: str, now: float) -> jwks.KeySet | None:
         """The keys at hand, without any download; `None` where they are older than `max_stale_s`."""
@@ -202,24 +202,14 @@ class Keyring:
         else:
             self._await_peer(ring, begun_at, ends)
 
-    def _spawn(self) -> None:
-        threading.Thread(target=self._run, name="authsvc-keys", daemon=True).start()
-
-    def _after_fork(self) -> None:
+    def _forked(self) -> None:
         for ring in self._rings.values():
             ring.forked()
-        if not self._stop.is_set():
-            self._stop = threading.Event()
-            self._spawn()
 
-    def _run(self) -> None:
-        while not self._stop.wait(TICK_S * random.uniform(0.9, 1.1)):  # noqa: S311 - jitter, not a secret
-            try:
-                entries = self._shared.read(ring.provider for ring in self._rings.values()) if self._shared else {}
-                for ring in self._rings.values():
-                    self._tend(ring, entries.get(ring.provider.name))
-            except Exception as problem:  # noqa: BLE001 - this thread must outlive whatever happens
-                self._hears.say(f"unforeseen {type(problem).__name__} in the background of the keys")
+    def _tend_all(self) -> None:
+        entries = self._shared.read(ring.provider for ring in self._rings.values()) if self._shared else {}
+        for ring in self._rings.values():
+            self._tend(ring, entries.get(ring.provider.name))
 
     def _tend(self, ring: Ring, entry: bytes | None) -> None:
         if self._shared is not None:

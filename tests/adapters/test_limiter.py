@@ -483,9 +483,7 @@ def test_callers_without_end_take_no_memory_without_end_and_their_counts_stay(wh
     assert passes(limiter, call(who, HOUR), NOW, 9) == 1
 
 
-def test_threads_that_forget_and_remember_at_once_do_not_trip_over_each_other(
-    who: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_that_forget_and_remember_at_once_do_not_trip_over_each_other(who: str) -> None:
     limiter = Limiter(MemoryStore())
     for number in range(limiter_module.MAX_REMEMBERED - 5000):
         limiter._closed.put(f"{{{number}}}", 0)

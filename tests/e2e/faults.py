@@ -154,4 +154,3 @@ def reconfigure(running: Stack, **sections: str) -> None:
 def wait_for_fleet(memcached: Memcached, size: int) -> None:
     """Until so many processes know of one another: they beat every ten seconds and look once a second."""
     assert within(12, lambda: int(get(memcached, f"authsvc:fleet:{int(time.time() // BEAT_S)}") or b"0") >= size)
-    time.sleep(1)

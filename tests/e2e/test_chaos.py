@@ -17,7 +17,7 @@ import pytest
 from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.issuer import Issuer
 from authsvc.demo.stack import CONFIG, Stack, stack
-from faults import Answer, ask, dead, hung, poisoned
+from faults import Answer, ask, dead, hung, poisoned, wait_for_fleet
 
 PROVIDERS = ["ok", "down", "hang", "garbage", "rotated"]
 MEMCACHED = {"ok": nullcontext, "down": dead, "hang": hung, "poisoned": poisoned}
@@ -35,6 +35,7 @@ TWO = CONFIG.replace(
 # From the fetch that hangs until it is given up (2 s), and a memcached that hangs, nobody waits longer than this.
 SLOWEST_S = 2.4
 QUICK_S = 0.6  # a timeout of memcached (0.15 s), on a machine that runs other tests
+WORKERS = 2
 CALLS = 4  # of each kind, so that both workers are asked
 
 
@@ -49,8 +50,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     provider, memcached = request.param
     with ExitStack() as lasting:
         other = lasting.enter_context(Issuer(audience="other"))
-        running = lasting.enter_context(stack(TWO, environment={"OTHER_ISSUER": other.url}))
+        running = lasting.enter_context(stack(TWO, workers=WORKERS, environment={"OTHER_ISSUER": other.url}))
         assert running.memcached is not None
+        wait_for_fleet(running.memcached, WORKERS)  # each has its keys then
         lasting.callback(running.issuer.behave, Behaviour.OK)
         running.issuer.behave(BEHAVIOURS.get(provider, Behaviour.OK))
         lasting.enter_context(MEMCACHED[memcached](running.memcached))
