@@ -219,7 +219,7 @@ def test_a_head_that_never_ends_is_refused_and_not_kept(world: World) -> None:
     connection, transport = world.connect()
     for _ in range(40):
         connection.data_received(b"GET /" + b"a" * 2000)
-    assert statuses(transport) == [431]
+    assert statuses(transport) in ([431], [414])  # by gunicorn_h1c 0.6.9, or by a later one
     assert transport.ended
 
 
