@@ -18,7 +18,7 @@ from authsvc.core.window import Window
 OnStoreError = Literal["local", "allow", "deny"]
 Quotas = tuple[Quota, ...]
 MAX_REMEMBERED = 50_000
-IDLE_S = 2.0  # a lease that is not used for so long is given back
+IDLE_S = 60.0  # a lease that is not used for so long is given back
 MAX_LEASE = 1024
 GROWTH = 4  # the fourth reservation of a busy caller is of 64 calls
 

@@ -24,9 +24,10 @@ cache:
   memcached: ["${ONE}", "${TWO}", "${THREE}"]
   secret: "${DEMO_SECRET}"
 """
-TEN = LIMITS.replace("five: {limit: 5/day", "ten: {limit: 10/day, matching_claim: plan=ten}\n    five: {limit: 5/day")
-USERS = 48
-LIMIT = 10
+LIMIT = 40  # so many that nobody has used up his own before a server is gone
+MANY_A_DAY = f"many: {{limit: {LIMIT}/day, matching_claim: plan=many}}\n    "
+MANY = LIMITS.replace("five: ", MANY_A_DAY + "five: ")
+USERS = 24
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ def fleet() -> Iterator[Fleet]:
     with ExitStack() as lasting:
         servers = tuple(lasting.enter_context(Memcached()) for _ in range(3))
         names = dict(zip(("ONE", "TWO", "THREE"), (f"127.0.0.1:{one.port}" for one in servers), strict=True))
-        running = lasting.enter_context(stack(CONFIG_HEAD + RULES + TEN + CACHE, workers=3, environment=names))
+        running = lasting.enter_context(stack(CONFIG_HEAD + RULES + MANY + CACHE, workers=3, environment=names))
         yield Fleet(running, servers)
 
 
 def test_one_of_three_killed_under_load_loses_its_own_counts_and_no_call_goes_wrong(fleet: Fleet) -> None:
-    users = {user: fleet.running.issuer.token(user, plan="ten") for user in (fresh() for _ in range(USERS))}
+    users = {user: fleet.running.issuer.token(user, plan="many") for user in (fresh() for _ in range(USERS))}
     statuses: dict[str, list[int]] = {user: [] for user in users}
 
     def rounds(count: int) -> None:
@@ -72,9 +73,10 @@ def test_one_of_three_killed_under_load_loses_its_own_counts_and_no_call_goes_wr
     hit = {user for user, found in homes.items() if found == [killed]}
     assert 0 < len(hit) < USERS
     with ThreadPoolExecutor(1) as other:
-        going_on = other.submit(rounds, 24)
+        going_on = other.submit(rounds, 2 * LIMIT + 4)
         time.sleep(0.1)
         with dead(killed):
+            assert {len(found) < LIMIT for found in statuses.values()} == {True}, "killed too late to be noticed"
             going_on.result()
             passed = {user: statuses[user].count(200) for user in users}
     assert {status for found in statuses.values() for status in found} == {200, 429}
@@ -86,15 +88,15 @@ def test_one_of_three_killed_under_load_loses_its_own_counts_and_no_call_goes_wr
         assert statuses[user][:first_no].count(200) >= LIMIT, "refused too early"
     time.sleep(1.2)  # the server is back, and each worker tries it once a second
     before = {user: statuses[user].count(200) for user in users}
-    rounds(14)
+    rounds(LIMIT + 4)
     again = {user: statuses[user].count(200) - before[user] for user in users}
     assert {again[user] for user in set(users) - hit} == {0}
     assert all(again[user] <= LIMIT for user in hit)
 
 
 def test_after_its_return_each_server_counts_its_own_callers_again_exactly(fleet: Fleet) -> None:
-    users = {user: fleet.running.issuer.token(user, plan="ten") for user in (fresh() for _ in range(18))}
-    found = [fleet.round(users) for _ in range(14)]
+    users = {user: fleet.running.issuer.token(user, plan="many") for user in (fresh() for _ in range(18))}
+    found = [fleet.round(users) for _ in range(LIMIT + 4)]
     assert {Counter(one[user] for one in found)[200] for user in users} == {LIMIT}
     homes = Counter(server.port for user in users for server in fleet.home(user))
     assert set(homes) == {server.port for server in fleet.servers}
