@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from authsvc.core import callers, paths, ratelimit, rbac, receipt, response, stepup, window
+from authsvc.core import callers, ratelimit, rbac, receipt, response, stepup, window
+from authsvc.core.calls import Call, Calls, asked, wanted
 from authsvc.core.claims import ClaimPath
-from authsvc.core.identify import Identifier, Way
+from authsvc.core.identify import Identifier, Remembered, Way
 from authsvc.core.model import Decision, Identity, Other, Quota, Reason, Refused, Request, Unavailable
 from authsvc.core.provider import Provider
 
@@ -33,8 +34,8 @@ _RULES_REMEMBERED = 16  # for each token
 class _Trail:
     """What is known so far, so that a refusal says it too."""
 
+    way: Way
     path: str = ""
-    way: Way = field(default_factory=Way)
     rule: str = ""
     wanted: tuple[str, ...] = ()
     identity: Identity | None = None
@@ -42,9 +43,9 @@ class _Trail:
     quotas: tuple[Quota, ...] = ()
     shadow: str = ""
     receipts: str = ""
-    rules: list[rbac.Rule] = field(default_factory=list)
+    rules: tuple[rbac.Rule, ...] = ()
     ignored: Reason | None = None
-    headers: response.Headers = field(default_factory=list)
+    headers: response.Headers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +58,16 @@ class Gate:
     extract: Mapping[str, ClaimPath]
     counters: Counters
     receipt_key: bytes = field(default=b"", repr=False)
+    calls: Calls = field(default_factory=Calls, repr=False, compare=False)
 
     def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
         """The decision, and the identity headers that go with a yes. Never raises what a request could cause, but for
         `MustWait` where the request may not wait."""
-        trail = _Trail()
+        trail = _Trail(Way())
         decision = self._decided(request, now, trail)
         if trail.way.other is not None:
             decision = replace(decision, other=self._compared(trail, decision, now))
-        return decision, trail.headers if decision.allowed else []
+        return decision, trail.headers or [] if decision.allowed else []
 
     def _decided(self, request: Request, now: float, trail: _Trail) -> Decision:
         try:
@@ -76,20 +78,35 @@ class Gate:
             return _decision(trouble.reason, trail, trouble.detail, trouble.retry_after_s)
 
     def _walk(self, request: Request, now: float, trail: _Trail) -> Reason:
-        method, found = _call(request)
-        trail.path = " -> ".join(found)
-        rules = trail.rules = [self._rule(method, path, trail) for path in found]
-        public = all(rule.public for rule in rules)
-        if public:
+        call = self._call(request, trail)
+        if call.public:
             trail.identity = self._optional_identity(request, now, trail)
         else:
             trail.identity = self.who.identify(request, now, trail.way)
-            for rule in rules:
-                trail.rule, trail.wanted = rule.name, _wanted(rule)
-                _admit(rule, trail.identity, trail.way.by, now)
+            if call.ages or not _admitted_before(trail.way.known, call):
+                self._admit(call, trail, now)
         trail.headers = self._headers(trail)
-        self._spend(request, rules, now, trail)
-        return Reason.PUBLIC if public else Reason.ALLOWED
+        self._spend(request, call, now, trail)
+        return Reason.PUBLIC if call.public else Reason.ALLOWED
+
+    def _call(self, request: Request, trail: _Trail) -> Call:
+        """What is asked, and by which rules it is judged."""
+        call = self.calls.known(request) or self._new_call(request, trail)
+        trail.path, trail.rules, trail.rule, trail.wanted = call.path, call.rules, call.rules[-1].name, call.wanted
+        return call
+
+    def _new_call(self, request: Request, trail: _Trail) -> Call:
+        method, found = asked(request)
+        trail.path = " -> ".join(found)
+        call = Call(trail.path, tuple(self._rule(method, path, trail) for path in found))
+        self.calls.remember(request, call)
+        return call
+
+    def _admit(self, call: Call, trail: _Trail, now: float) -> None:
+        assert trail.identity is not None
+        for rule in call.rules:
+            trail.rule, trail.wanted = rule.name, wanted(rule)
+            _admit(rule, trail.identity, trail.way.by, now)
 
     def _compared(self, trail: _Trail, decision: Decision, now: float) -> Other:
         """What the credential that was not in force would have brought about, but for limits."""
@@ -112,7 +129,7 @@ class Gate:
         tier = ratelimit.tier_for(self.limits, identity)
         return tier.name if tier else ""
 
-    def _admitted(self, rules: list[rbac.Rule], identity: Identity, now: float) -> Reason:
+    def _admitted(self, rules: tuple[rbac.Rule, ...], identity: Identity, now: float) -> Reason:
         try:
             for rule in () if all(rule.public for rule in rules) else rules:
                 _admit(rule, identity, self.who.provider(identity), now)
@@ -123,7 +140,7 @@ class Gate:
 
     def _rule(self, method: str, path: str, trail: _Trail) -> rbac.Rule:
         rule = rbac.rule_for(self.policy, method, path)
-        trail.rule, trail.wanted = rule.name, _wanted(rule)
+        trail.rule, trail.wanted = rule.name, wanted(rule)
         return rule
 
     def _optional_identity(self, request: Request, now: float, trail: _Trail) -> Identity | None:
@@ -144,20 +161,21 @@ class Gate:
             known.headers = response.identity_headers(trail.identity, self.extract)
         return known.headers
 
-    def _charges(self, request: Request, rules: list[rbac.Rule], trail: _Trail) -> list[ratelimit.Charge]:
+    def _charges(self, request: Request, call: Call, trail: _Trail) -> Sequence[ratelimit.Charge]:
         """What the call is charged to; for a remembered token and the same rules it is always the same."""
-        known, key = trail.way.known, tuple(map(id, rules))
-        if known is not None and key in known.charges:
-            return known.charges[key]
-        spendings = [rule.spending for rule in rules]
+        known = trail.way.known
+        found = None if known is None else known.charges.get(call.key)
+        if found is not None:
+            return found
+        spendings = [rule.spending for rule in call.rules]
         found = ratelimit.charges(self.limits, spendings, trail.identity, request.client_ip)
         if known is not None and not self.limits.by_address and len(known.charges) < _RULES_REMEMBERED:
-            known.charges[key] = found
+            known.charges[call.key] = found
         return found
 
-    def _spend(self, request: Request, rules: list[rbac.Rule], now: float, trail: _Trail) -> None:
+    def _spend(self, request: Request, call: Call, now: float, trail: _Trail) -> None:
         """Count the call, once however often nginx asks about it."""
-        for charge in self._charges(request, rules, trail):
+        for charge in self._charges(request, call, trail):
             trail.tier = charge.tier.name
             quotas = self._counted(request, charge, now)
             refusal = window.refused(quotas)
@@ -173,15 +191,23 @@ class Gate:
 
     def _counted(self, request: Request, charge: ratelimit.Charge, now: float) -> tuple[Quota, ...]:
         """Of a call that was counted before an internal redirect only what it costs more now. Raises `Unavailable`."""
-        paid = receipt.redeem(self.receipt_key, request.receipt, request.id, charge)
+        paid = receipt.NOTHING
+        if request.receipt:
+            paid = receipt.redeem(self.receipt_key, request.receipt, request.id, charge)
         if paid.cost >= charge.cost:
             return paid.quotas
         try:
-            return tuple(self.counters.spend(ratelimit.at_cost(charge, charge.cost - paid.cost), now))
+            owed = ratelimit.at_cost(charge, charge.cost - paid.cost) if paid.cost else charge
+            return tuple(self.counters.spend(owed, now))
         except Unavailable:
             if not charge.tier.shadow:
                 raise
             return ()  # shadow refuses nobody
+
+
+def _admitted_before(known: Remembered | None, call: Call) -> bool:
+    """Whether this very token was admitted by these very rules: then it was charged to something, or to nothing."""
+    return known is not None and call.key in known.charges
 
 
 def _admit(rule: rbac.Rule, identity: Identity, by: Provider | None, now: float) -> None:
@@ -201,26 +227,6 @@ def _used_up(charge: ratelimit.Charge, refusal: Quota) -> str:
     return f"tier {charge.tier.name}: {rate} {too_much}"
 
 
-def _wanted(rule: rbac.Rule) -> tuple[str, ...]:
-    """What a caller may ask his issuer for: the roles, or the scopes where the rule names some."""
-    return rule.asks.all_scopes + rule.asks.any_scope[:1] or rule.roles or ()
-
-
-def _call(request: Request) -> tuple[str, list[str]]:
-    """Method and canonical path; a second path where an internal redirect of nginx serves another one.
-
-    Both must be allowed: else `rewrite ^/v1/(.*) /api/$1 last` would be a way around the rules for /api/.
-    What nginx did not say, or said twice, is never guessed.
-    """
-    if not request.method or not request.target:
-        raise Refused(Reason.MISSING_CONTEXT, "X-Original-Method or X-Original-URI is missing or was sent twice")
-    if not rbac.METHOD.fullmatch(request.method):
-        raise Refused(Reason.INVALID_METHOD, "the method is not a word in capitals")
-    asked = paths.canonical(request.target)
-    served = asked if request.served is None else paths.served(request.served)
-    return request.method, [asked] if served == asked else [asked, served]
-
-
 def _refusal(refused: Refused, trail: _Trail) -> Decision:
     decision = _decision(refused.reason, trail, refused.detail)
     return replace(decision, next_step=refused.next_step, step_up=refused.step_up, named=refused.named)
@@ -237,7 +243,7 @@ def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: in
         rule=trail.rule,
         identity=trail.identity,
         tier=trail.tier,
-        notices=tuple(trail.way.notices),
+        notices=trail.way.notices,
         link=trail.way.link,
         quotas=trail.quotas,
         shadow=trail.shadow,

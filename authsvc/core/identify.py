@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,7 +54,7 @@ class Remembered:
     size: int
     used: bool = False
     headers: list[tuple[str, str]] | None = None  # what the API is told of it, rendered once
-    charges: dict[tuple[int, ...], list[Charge]] = field(default_factory=dict)  # by the rules that hold
+    charges: dict[tuple[int, ...], Sequence[Charge]] = field(default_factory=dict)  # by the rules that admitted him
 
     def holds(self, keys: KeySet | None, now: float) -> bool:
         return self.keys is keys and self.since <= now < self.until
@@ -74,7 +74,7 @@ class Way:
 
     provider: str = ""
     by: Provider | None = None
-    notices: list[tuple[str, str]] = field(default_factory=list)
+    notices: tuple[tuple[str, str], ...] = ()
     link: str = ""
     retry_after_s: int | None = None
     other: Outcome | None = None
@@ -190,12 +190,12 @@ def _by_key(keys: ApiKeys, text: str, now: float, way: Way) -> Identity:
         found = keys.identify(text, now)
     except Refused as refused:
         if plan is not None and refused.reason in (Reason.API_KEYS_ENDED, Reason.API_KEYS_PAUSED):
-            way.notices, way.link = migration.headers(plan, now), plan.link
+            way.notices, way.link = tuple(migration.headers(plan, now)), plan.link
             paused = refused.reason is Reason.API_KEYS_PAUSED
             way.retry_after_s = migration.resumes_in_s(plan, now) if paused else None
         raise
     if plan is not None:
-        way.notices = migration.headers(plan, now) + callers.warning(plan, now)
+        way.notices = (*migration.headers(plan, now), *callers.warning(plan, now))
     return found
 
 

@@ -10,6 +10,7 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from authsvc.core.model import Quota
 from authsvc.core.ratelimit import Charge
@@ -33,8 +34,7 @@ def issue(key: bytes, request_id: str, charge: Charge, quotas: Sequence[Quota]) 
     """The receipt; "" where the request has no id that it could be bound to, or nobody has a key."""
     if not (key and request_id):
         return ""
-    left = ",".join(f"{q.policy}:{q.limit}:{q.window_s}:{q.remaining}:{q.reset_s}" for q in quotas)
-    told = f"{charge.cost};{left}"
+    told = f"{charge.cost};{','.join([_told(quota) for quota in quotas])}"
     return f"{_mac(key, request_id, charge, told)}={told}"
 
 
@@ -60,7 +60,19 @@ def redeem(key: bytes, receipts: str, request_id: str, charge: Charge) -> Paid:
 
 def _mac(key: bytes, request_id: str, charge: Charge, told: str) -> str:
     text = f"{request_id}\0{charge.subject}\0{charge.tier.name}\0{told}"
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=12).hexdigest()
+    mac = _begun(key).copy()
+    mac.update(text.encode("utf-8", "surrogatepass"))
+    return mac.hexdigest()
+
+
+@lru_cache(4)
+def _begun(key: bytes) -> hashlib.blake2b:
+    """The keyed hash of nothing yet: to copy it takes half the time of making it."""
+    return hashlib.blake2b(key=key, digest_size=12)
+
+
+def _told(q: Quota) -> str:
+    return f"{q.policy}:{q.limit}:{q.window_s}:{q.remaining}:{q.reset_s}"
 
 
 def _quota(told: str) -> Quota:

@@ -25,7 +25,9 @@ class Strength:
 
 def check(asked: Strength, identity: Identity, provider: Provider, now: float) -> None:
     """Raises `Refused`, with the challenge of RFC 9470 section 3 or of Entra."""
-    if identity.method == "api_key" and asked != _NOTHING:
+    if asked == _NOTHING:
+        return
+    if identity.method == "api_key":
         raise _not_by_key(asked)
     claims = identity.claims
     has = _contexts(claims)
