@@ -119,15 +119,18 @@ class Limiter:
         """From what is reserved, in the window in which it was."""
         if seat.left < charge.cost or seat.at is None:
             return ()
-        rate = charge.tier.rates[0]
+        tier, cost = charge.tier, charge.cost
+        rate = tier.rates[0]
+        ends_at = (seat.at.number + 1) * rate.period_s
         with self._lock:
-            if seat.left < charge.cost or seat.at.number != now // rate.period_s:
+            if seat.left < cost or not 0 < ends_at - now <= rate.period_s:
                 return ()
-            seat.left -= charge.cost
+            seat.left -= cost
             seat.used_at = now
-            left = min(seat.room + seat.left, rate.limit)  # the room may be that of another window by now
-        reset_s = math.ceil((seat.at.number + 1) * rate.period_s - now)
-        return (Quota(charge.tier.name, rate.limit, rate.period_s, left, reset_s),)
+            left = seat.room + seat.left
+        if left > rate.limit:  # the room may be that of another window by now
+            left = rate.limit
+        return (Quota(tier.name, rate.limit, rate.period_s, left, math.ceil(ends_at - now)),)
 
     def _take_lease(self, seat: _Seat) -> int:
         left, seat.left, seat.wanted = seat.left, 0, 1

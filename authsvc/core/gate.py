@@ -233,23 +233,23 @@ def _refusal(refused: Refused, trail: _Trail) -> Decision:
 
 
 def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: int | None = None) -> Decision:
-    refusal = window.refused(trail.quotas)
-    retry_after_s = retry_after_s if refusal is None else refusal.reset_s
-    retry_after_s = trail.way.retry_after_s if retry_after_s is None else retry_after_s
+    way = trail.way
+    if reason is Reason.RATE_LIMITED and (refusal := window.refused(trail.quotas)):
+        retry_after_s = refusal.reset_s
     return Decision(
         reason=reason,
         path=trail.path,
-        provider=trail.way.provider,
+        provider=way.provider,
         rule=trail.rule,
         identity=trail.identity,
         tier=trail.tier,
-        notices=trail.way.notices,
-        link=trail.way.link,
+        notices=way.notices,
+        link=way.link,
         quotas=trail.quotas,
         shadow=trail.shadow,
         receipt=trail.receipts,
         wanted=trail.wanted,
         ignored=trail.ignored,
-        retry_after_s=retry_after_s,
+        retry_after_s=way.retry_after_s if retry_after_s is None else retry_after_s,
         detail=detail,
     )

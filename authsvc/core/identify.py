@@ -133,7 +133,7 @@ class Identifier:
         text = jwt.bearer(authorization)
         if text is None:
             raise Refused(Reason.NO_CREDENTIALS, "no Authorization header was sent")
-        if jwt.is_opaque(text) and self.providers.opaque is not None:
+        if self.providers.opaque is not None and jwt.is_opaque(text):
             way.provider, way.by = self.providers.opaque.name, self.providers.opaque
             assert self.introspects is not None
             claims = self.introspects.claims(way.provider, text, now, may_wait)

@@ -14,6 +14,8 @@ Claims = Mapping[str, Any]
 class Reason(StrEnum):
     """Why a call was decided as it was. The value is the slug that callers, logs and metrics see."""
 
+    __hash__ = str.__hash__  # looked up four times a call: Enum's own is Python, and takes six times as long
+
     ALLOWED = "allowed"
     PUBLIC = "public"
     # what nginx handed over

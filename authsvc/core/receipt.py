@@ -34,7 +34,11 @@ def issue(key: bytes, request_id: str, charge: Charge, quotas: Sequence[Quota]) 
     """The receipt; "" where the request has no id that it could be bound to, or nobody has a key."""
     if not (key and request_id):
         return ""
-    told = f"{charge.cost};{','.join([_told(quota) for quota in quotas])}"
+    if len(quotas) == 1:  # as mostly: half a microsecond less
+        (q,) = quotas
+        told = f"{charge.cost};{q.policy}:{q.limit}:{q.window_s}:{q.remaining}:{q.reset_s}"
+    else:
+        told = f"{charge.cost};{','.join(map(_told, quotas))}"
     return f"{_mac(key, request_id, charge, told)}={told}"
 
 

@@ -109,6 +109,8 @@ def _wait(limit: int, admitted: int, previous: int, elapsed: float, cost: int) -
 
 def refused(quotas: Sequence[Quota]) -> Quota | None:
     """The one that keeps the caller waiting longest, where any refuses."""
+    if not quotas:
+        return None
     if len(quotas) == 1:  # as mostly: 0.07 µs instead of 0.6
         return quotas[0] if quotas[0].refused else None
     return max((quota for quota in quotas if quota.refused), key=lambda quota: quota.reset_s, default=None)
