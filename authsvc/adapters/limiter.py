@@ -82,7 +82,7 @@ class Limiter:
 
         Empty where the store is down and calls are let through meanwhile; `Unavailable` where they are not.
         """
-        seat = self._seat(charge)
+        seat = self._seats.get(charge.key) or self._seat(charge)
         return self._leased(seat, charge, now) or _waiting(seat, now) or self._counted(seat, charge, now)
 
     def tidy(self, now: float) -> None:
@@ -99,7 +99,7 @@ class Limiter:
         if not subjects:
             return
         with self._lock:
-            for key in [key for key in list(self._seats) if key[0] in subjects]:
+            for key in [key for key, seat in list(self._seats.items()) if seat.charge.subject in subjects]:
                 self._take_lease(self._seats.pop(key))
             for name in [name for name in list(self._closed) if window.subject(name) in subjects]:
                 self._closed.pop(name, None)
@@ -107,12 +107,9 @@ class Limiter:
     # ---- without a round trip
 
     def _seat(self, charge: Charge) -> _Seat:
-        key = (charge.subject, charge.tier.name, charge.cost)
-        seat: _Seat | None = self._seats.get(key)
-        if seat is None:
-            with self._lock:
-                seat = self._seats.get(key) or _Seat(charge)
-                self._seats.put(key, seat)
+        with self._lock:
+            seat: _Seat = self._seats.get(charge.key) or _Seat(charge)
+            self._seats.put(charge.key, seat)
         return seat
 
     def _leased(self, seat: _Seat, charge: Charge, now: float) -> Quotas:

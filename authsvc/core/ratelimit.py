@@ -86,12 +86,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One call, `cost` calls' worth, on a tier. `subject` is a hash of `who`, under which it is counted."""
+    """One call, `cost` calls' worth, on a tier. `subject` is a hash of `who`, under which it is counted. `key` tells
+    charges apart: there is one for each subject, tier and cost."""
 
     tier: Tier
     subject: str
     who: str = field(repr=False)
     cost: int = 1
+    key: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.subject}:{self.cost}:{self.tier.name}")
 
 
 def period(seconds: int) -> str:
