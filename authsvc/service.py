@@ -102,6 +102,8 @@ class Service:
 
     def stop(self) -> None:
         self.keyring.stop()
+        if self.key_file is not None:
+            self.key_file.stop()
         self._background.stop()
         self.journal.stop()
 

@@ -94,7 +94,7 @@ class KeyFile:
         self._loaded = load(path)
         self._seen: Signature | None = self._loaded.signature
         self._looked_at = float("-inf")
-        self._looking = threading.Lock()
+        self._looking, self._stopped = threading.Lock(), threading.Event()
         self.trouble: tuple[str, ...] = ()  # what is wrong with the file, where an older book is in force
 
     @property
@@ -115,10 +115,12 @@ class KeyFile:
         """Look by itself from now on, so that no call waits for a large file. Once in each process, after a fork."""
         threading.Thread(target=self._watch, args=(clock,), name="authsvc-keyfile", daemon=True).start()
 
+    def stop(self) -> None:
+        self._stopped.set()
+
     def _watch(self, clock: Callable[[], float]) -> None:
-        while True:
+        while not self._stopped.wait(LOOK_S / 2):
             self.current(clock())
-            time.sleep(LOOK_S / 2)
 
     def _look(self) -> None:
         found = _signature_at(self.path)
