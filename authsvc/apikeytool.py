@@ -103,11 +103,11 @@ def shown(key: ApiKey, now: float) -> dict[str, Any]:
     return told | {"replaced_by": PREFIX + key.replaced_by if key.replaced_by else None, "claims": dict(key.claims)}
 
 
-_LISTED = ("key", "state", "owner", "roles", "plan", "tenant", "created", "expires")
+_LISTED = ("key", "state", "owner", "roles", "plan", "tenant", "created", "expires", "until")
 
 
 def as_text(told: list[dict[str, Any]]) -> str:
-    """A table of what `shown` gives."""
+    """A table of what `shown` gives; `until` is how long a key still works that was rotated."""
     rows = [list(_LISTED), *([_cell(one[name]) for name in _LISTED] for one in told)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -21,7 +21,7 @@ def notes(shaped: ConfigShape, now: float) -> list[str]:
     keys = build.api_keys(shaped.authentication)
     if keys is None:
         return []
-    found = list(_end(keys.deprecation, now)) if keys.deprecation else []
+    found = [*_end(keys.deprecation, now), *_brown_out(keys.deprecation, now)] if keys.deprecation else []
     rollout = build.rollout(shaped.authentication.migration)
     if not rollout.complete:
         found.append(
@@ -42,6 +42,16 @@ def _end(plan: Deprecation, now: float) -> Iterator[str]:
         yield f"API keys ended on {ended}: they are still accepted until {over}, {_in(plan.over_at - now)}"
     elif plan.sunset - now <= NEAR_S:
         yield f"API keys end {_in(plan.sunset - now)}, on {ended}: authsvc migration pending says who still needs them"
+
+
+def _brown_out(plan: Deprecation, now: float) -> Iterator[str]:
+    """The next one, or the one that is going on."""
+    coming = sorted((one.start, one.end) for one in plan.brown_outs if one.end > now)
+    if not coming or coming[0][0] - now > NEAR_S:
+        return
+    start, end = coming[0]
+    when = f"since {http_date(start)}" if start <= now else f"{_in(start - now)}, on {http_date(start)}"
+    yield f"a brown-out refuses API keys for {(end - start) / 60:g} minutes: {when}"
 
 
 def _in(seconds: float) -> str:

@@ -183,6 +183,24 @@ def test_the_end_of_keys_is_told_when_it_is_near(file: Path, now: str, said: lis
     assert all(part in note for part, note in zip(said, found, strict=True))
 
 
+PAUSED = ", deprecation: {announce: 2027-01-01, brown_outs: [{start: 2027-04-02T09:00:00Z, minutes: 30}]}"
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ("2027-03-03T08:59", None),
+        ("2027-03-04", "in 29 days, on Fri, 02 Apr 2027 09:00:00 GMT"),
+        ("2027-04-02T08:59", "within a day, on Fri, 02 Apr 2027 09:00:00 GMT"),
+        ("2027-04-02T09:29", "since Fri, 02 Apr 2027 09:00:00 GMT"),
+        ("2027-04-02T09:30", None),
+    ],
+)
+def test_a_brown_out_is_told_when_it_is_near(file: Path, now: str, said: str | None) -> None:
+    told = [] if said is None else [f"a brown-out refuses API keys for 30 minutes: {said}"]
+    assert notes(text(file, PAUSED), at(now)) == told
+
+
 @pytest.mark.parametrize("keys", ["", ", deprecation: {announce: 2027-01-01}"])
 def test_where_no_day_is_set_nothing_is_told(file: Path, keys: str) -> None:
     assert notes(text(file, keys)) == []
