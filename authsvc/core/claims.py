@@ -10,13 +10,15 @@ from authsvc.core.model import Claims, Reason, Refused
 
 ClaimPath = tuple[str, ...]
 SCOPE_CLAIMS = frozenset({"scope", "scp"})
+_OBJECTS = (dict, Mapping)  # a tuple: `dict | Mapping` would be made anew at each question
+_PLAIN = (str, int, float)
 
 
 def claim_at(claims: Claims, path: ClaimPath) -> Any:
     """The value at a path of member names, or `None`. A name is never split at its dots."""
     value: Any = claims
     for name in path:
-        value = value.get(name) if isinstance(value, dict | Mapping) else None
+        value = value.get(name) if isinstance(value, _OBJECTS) else None
     return value
 
 
@@ -24,12 +26,14 @@ def as_text(value: Any) -> str | None:
     """A text, a number or a boolean as text; nothing else has one. True and 1 are not the same: `true` and `1`."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) else None
+    return str(value) if isinstance(value, _PLAIN) else None
 
 
 def texts(value: Any) -> tuple[str, ...]:
     """What a claim holds as texts: those of a list, the names of an object's members, or the one text it is."""
-    if isinstance(value, dict | Mapping):
+    if isinstance(value, str):  # as mostly, and quicker than to ask whether it is an object
+        return (value,) if value else ()
+    if isinstance(value, _OBJECTS):
         # Zitadel's roles and Keycloak's organizations are objects; {"admin": false} is not an admin
         return tuple(name for name, held in value.items() if name and not _denied(held))
     found = (as_text(one) for one in (value if isinstance(value, list) else [value]))
