@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
-from authsvc.adapters import build, checkkeys, checklimits, checkproviders, headernames
+from authsvc.adapters import checkkeys, checklimits, checkproviders, headernames
 from authsvc.adapters.connection import BadTlsFile, TlsFiles, context_of
 from authsvc.adapters.fetch import shown
 from authsvc.adapters.schema import CacheShape, ConfigShape, RuleShape
 from authsvc.adapters.yamlfile import Mistake, Path
-from authsvc.core import rbac
+from authsvc.core import rbac, rulecover, ruletree
 from authsvc.core.callers import NAME
 
 BUILT_IN = frozenset({"X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant"})
@@ -69,28 +69,39 @@ def _role_claims(shaped: ConfigShape) -> Iterator[Mistake]:
 
 
 def _rules(shaped: ConfigShape) -> Iterator[Mistake]:
-    earlier: list[tuple[int, rbac.Rule]] = []
+    made: dict[int, rbac.Rule] = {}
+    known = _known(shaped)
     for number, given in enumerate(shaped.authorization.rbac.rules):
         at = (*_RULES, number)
         yield from _methods(given, at)
-        yield from _asks(shaped, given, at)
+        yield from _asks(known, given, at)
         if given.allowed_roles is None and "allowed_roles" in given.model_fields_set:
             yield Mistake((*at, "allowed_roles"), "is empty: write [] for everyone, or list roles")
         try:
-            made = build.rule(given.model_copy(update={"rate_limit": None}))  # that one is checklimits' matter
+            made[number] = rbac.rule(given.path, given.method, given.allowed_roles)
         except ValueError as problem:
             yield Mistake((*at, "path"), f"{given.path!r} cannot be matched: {problem}")
-            continue
-        cover = rbac.covered_by(made, [rule for _, rule in earlier])
-        if cover is not None:
-            first = next(index for index, rule in earlier if rule is cover)
-            yield Mistake(
-                (*at, "path"), f"{given.path!r} can never match, rule {first} covers it: move this rule before it"
-            )
-        earlier.append((number, made))
+    yield from _covered(shaped, made)
 
 
-def _asks(shaped: ConfigShape, given: RuleShape, at: Path) -> Iterator[Mistake]:
+def _covered(shaped: ConfigShape, rules: Mapping[int, rbac.Rule]) -> Iterator[Mistake]:
+    """Rules that can never match, of those that have a path."""
+    tree, numbers = ruletree.grown(rules.values()), list(rules)
+    for place, (number, rule) in enumerate(rules.items()):
+        first = rulecover.coverer(tree, rule, place)
+        if first is not None:
+            given = shaped.authorization.rbac.rules[number].path
+            text = f"{given!r} can never match, rule {numbers[first]} covers it: move this rule before it"
+            yield Mistake((*_RULES, number, "path"), text)
+
+
+def _known(shaped: ConfigShape) -> dict[str, None]:
+    """The names of providers, in their order."""
+    oidc, keys = shaped.authentication.oidc, shaped.authentication.api_keys
+    return dict.fromkeys([one.name for one in oidc.providers] + ([NAME] if keys else []))
+
+
+def _asks(known: Collection[str], given: RuleShape, at: Path) -> Iterator[Mistake]:
     asked = [name for name in ASKS if getattr(given, name)]
     if given.allowed_roles == [] and asked:
         yield Mistake((*at, asked[0]), "asks something of nobody: allowed_roles: [] lets everyone pass, leave one out")
@@ -101,9 +112,6 @@ def _asks(shaped: ConfigShape, given: RuleShape, at: Path) -> Iterator[Mistake]:
         if " " in scope:
             text = f"{scope!r} is no scope, for none has a blank: write [{', '.join(scope.split())}]"
             yield Mistake((*at, "scopes"), text)
-    known = [one.name for one in shaped.authentication.oidc.providers] + (
-        [NAME] if shaped.authentication.api_keys else []
-    )
     for number, name in enumerate(given.providers or ()):
         if name not in known:
             yield Mistake(

@@ -9,7 +9,7 @@ from authsvc.adapters import build
 from authsvc.adapters.schema import ConfigShape
 from authsvc.adapters.schema.providers import ProviderShape
 from authsvc.adapters.yamlfile import Path
-from authsvc.core import rbac
+from authsvc.core import rbac, rulecover, ruletree
 from authsvc.core.provider import Provider
 
 _DOTTED = re.compile(r"[\w-]+(\.[\w-]+)+")  # a URL has a : or a / as well
@@ -82,9 +82,9 @@ def _rules(shaped: ConfigShape) -> Iterator[str]:
     config = shaped.authorization.rbac
     rules = [build.rule(given) for given in config.rules]
     yield from _taken(rules)
-    for number, rule in enumerate(rules):
-        yield from _unmet(shaped, f"rules.{number} {rule.name}", rule)
-    alone = [rule.name for rule in rules if not rule.public and not rule.below and not _below(rule, rules)]
+    yield from _unmet(rules, [build.provider(shaped, given) for given in shaped.authentication.oidc.providers])
+    governed = {rule.segments for rule in rules if rule.below}
+    alone = [rule.name for rule in rules if not rule.public and not rule.below and not _below(rule, governed)]
     if alone and config.default == "authenticated":
         yield f"of these paths nothing below is governed, and any identity reaches it: {', '.join(alone[:5])}; write /*"
     if len(shaped.authentication.oidc.providers) > 1 and any(_of_anyone(rule) for rule in rules):
@@ -92,27 +92,29 @@ def _rules(shaped: ConfigShape) -> Iterator[str]:
 
 
 def _taken(rules: list[rbac.Rule]) -> Iterator[str]:
+    tree = ruletree.grown(rules)
     for number, later in enumerate(rules):
-        for index, earlier in enumerate(rules[:number]):
-            if earlier.segments != later.segments and rbac.takes_methods_of(earlier, later):
-                methods = ", ".join(sorted(earlier.methods or ()))
-                yield f"rules.{number} {later.name}: {methods} is decided by rules.{index} {earlier.name} before it"
+        for index in rulecover.takers(tree, rules, number):
+            earlier = rules[index]
+            methods = ", ".join(sorted(earlier.methods or ()))
+            yield f"rules.{number} {later.name}: {methods} is decided by rules.{index} {earlier.name} before it"
 
 
-def _unmet(shaped: ConfigShape, title: str, rule: rbac.Rule) -> Iterator[str]:
-    """What the tokens of a provider that the rule concerns can never show."""
-    for given in shaped.authentication.oidc.providers:
-        if rule.asks.providers and given.name not in rule.asks.providers:
-            continue
-        made = build.provider(shaped, given)
-        if rule.asks.strength.mfa and not made.mfa_if:
-            yield f"{title}: tokens of {given.name} show no second factor: add mfa_if to it"
-        if rule.asks.tenants and not made.tenant_claim:
-            yield f"{title}: tokens of {given.name} name no tenant: add tenant_claim to it"
+def _unmet(rules: list[rbac.Rule], providers: list[Provider]) -> Iterator[str]:
+    """What the tokens of a provider that a rule concerns can never show."""
+    asking = [(number, rule) for number, rule in enumerate(rules) if rule.asks.strength.mfa or rule.asks.tenants]
+    for number, rule in asking:
+        for one in providers:
+            if rule.asks.providers and one.name not in rule.asks.providers:
+                continue
+            if rule.asks.strength.mfa and not one.mfa_if:
+                yield f"rules.{number} {rule.name}: tokens of {one.name} show no second factor: add mfa_if to it"
+            if rule.asks.tenants and not one.tenant_claim:
+                yield f"rules.{number} {rule.name}: tokens of {one.name} name no tenant: add tenant_claim to it"
 
 
-def _below(rule: rbac.Rule, rules: list[rbac.Rule]) -> bool:
-    return any(one.below and one.segments == rule.segments[: len(one.segments)] for one in rules)
+def _below(rule: rbac.Rule, governed: set[tuple[str, ...]]) -> bool:
+    return any(rule.segments[:size] in governed for size in range(len(rule.segments) + 1))
 
 
 def _of_anyone(rule: rbac.Rule) -> bool:

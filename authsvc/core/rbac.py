@@ -163,33 +163,3 @@ def _admit_scopes(asks: Asks, identity: Identity) -> None:
 
 def _listed(found: tuple[str, ...], none: str) -> str:
     return ", ".join(filter(None, found)) or none
-
-
-def takes_methods_of(earlier: Rule, later: Rule) -> bool:
-    """Whether the earlier rule governs every path of the later one for some of its methods, and so decides there."""
-    if earlier.methods is None or not _covers(earlier, later):
-        return False
-    return later.methods is None or bool(earlier.methods & later.methods)
-
-
-def covered_by(later: Rule, earlier: Sequence[Rule]) -> Rule | None:
-    """The earlier rule because of which `later` can never match, or `None` where it can.
-
-    Where several together cover its methods, the last of them.
-    """
-    covering = [rule for rule in earlier if _covers(rule, later)]
-    if later.methods is None:
-        return next((rule for rule in covering if rule.methods is None), None)
-    left = set(later.methods)
-    for rule in covering:
-        left -= left if rule.methods is None else rule.methods
-        if not left:
-            return rule
-    return None
-
-
-def _covers(wide: Rule, narrow: Rule) -> bool:
-    """Whether every path that `narrow` matches is matched by `wide`."""
-    size = len(wide.segments)
-    fits = len(narrow.segments) >= size if wide.below else len(narrow.segments) == size and not narrow.below
-    return fits and all(w in ("*", n) for w, n in zip(wide.segments, narrow.segments, strict=False))

@@ -150,31 +150,6 @@ def test_unusual_methods_are_methods(method):
     assert rbac.METHOD.fullmatch(method)
 
 
-@pytest.mark.parametrize(
-    ("earlier", "later", "covering"),
-    [
-        ([("/*", None)], ("/a", None), 0),
-        ([("/*", None)], ("/a", ["GET"]), 0),
-        ([("/a/*", None)], ("/a", None), 0),
-        ([("/a/*", None)], ("/a/b/*", None), 0),
-        ([("/a", None)], ("/a/*", None), None),
-        ([("/*/b", None)], ("/a/b", None), 0),
-        ([("/a/b", None)], ("/*/b", None), None),
-        ([("/a", ["GET"])], ("/a", None), None),
-        ([("/a", ["GET"])], ("/a", ["POST"]), None),
-        ([("/a", ["GET"])], ("/a", ["HEAD"]), 0),
-        ([("/a", ["GET"]), ("/a", ["POST"])], ("/a", ["GET", "POST"]), 1),
-        ([("/a", ["GET"]), ("/b", ["POST"])], ("/a", ["GET", "POST"]), None),
-        ([("/a", ["GET"]), ("/a", None)], ("/a", ["GET", "POST"]), 1),
-        ([], ("/a", None), None),
-    ],
-)
-def test_a_rule_that_never_matches_is_found(earlier, later, covering):
-    rules = [rule(path, methods, ["r"]) for path, methods in earlier]
-    found = rbac.covered_by(rule(*later, ["r"]), rules)
-    assert found == (None if covering is None else rules[covering])
-
-
 # What a rule asks for beside roles -----------------------------------------------------------------------------------
 
 
@@ -342,19 +317,3 @@ def test_who_has_the_role_is_admitted_though_groups_are_missing():
 
 def test_how_strongly_the_caller_signed_in_is_not_the_matter_of_admit():
     rbac.admit(rule("/a", None, None, Asks(strength=Strength(("gold",), True, 0))), caller())
-
-
-@pytest.mark.parametrize(
-    ("earlier", "later", "takes"),
-    [
-        pytest.param(("/api/*", ["GET"]), ("/api/admin/*", None), True, id="GET of a wider path"),
-        pytest.param(("/api/*", ["GET"]), ("/api/admin/*", ["GET", "POST"]), True, id="one of two methods"),
-        pytest.param(("/api/*", ["GET"]), ("/api/admin/*", ["POST"]), False, id="another method"),
-        pytest.param(("/api/*", None), ("/api/admin/*", None), False, id="all methods: then it can never match"),
-        pytest.param(("/api/admin/*", ["GET"]), ("/api/*", None), False, id="a narrower path"),
-        pytest.param(("/x/*", ["GET"]), ("/api/*", None), False, id="another path"),
-    ],
-)
-def test_an_earlier_rule_may_decide_some_methods_of_a_later(earlier, later, takes):
-    one, other = (rbac.rule(path, methods, ["r"]) for path, methods in (earlier, later))
-    assert rbac.takes_methods_of(one, other) is takes
