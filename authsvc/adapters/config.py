@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 
@@ -62,22 +64,41 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Settings:
         raise ConfigError([f"{path}: cannot be read: {(problem.strerror or 'no reason given').lower()}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: is not UTF-8 text"]) from None
-    return parse(text, path, environ, time.time())
+    with _no_collections():
+        return parse(text, path, environ, time.time())
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """The collector would look through a million values of 10,000 rules again and again: 2.8 s in place of 1.0 s."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def parse(text: str, path: str, environ: Mapping[str, str], now: float | None = None) -> Settings:
     """The settings in a text; `path` is only for messages, `now` for notes about days. Raises `ConfigError`."""
-    document = read(text, environ)
-    mistakes, shaped = document.mistakes, None
-    if document.data is not None or not mistakes:  # of a file that cannot be read nothing else is known
-        shaped, misshapen = shape(document.data)
-        meant = checks.check(shaped) if shaped else []
-        found = misshapen + [mistake for mistake in meant if not _within(mistake, misshapen)]
-        mistakes = mistakes + [mistake for mistake in found if not document.concerns_unread(mistake.path)]
+    shaped, mistakes = _understood(read(text, environ, quick=True))
+    if mistakes:
+        document = read(text, environ)
+        shaped, mistakes = _understood(document)
     if mistakes or shaped is None:
         raise ConfigError([_line(path, document, mistake) for mistake in _in_order(document, mistakes)])
     made = _settings(shaped, environ)
     return made if now is None else replace(made, notes=(*made.notes, *keynotes.notes(shaped, now)))
+
+
+def _understood(document: Document) -> tuple[ConfigShape | None, list[Mistake]]:
+    if document.data is None and document.mistakes:  # of a file that cannot be read nothing else is known
+        return None, document.mistakes
+    shaped, misshapen = shape(document.data)
+    meant = checks.check(shaped) if shaped else []
+    found = misshapen + [mistake for mistake in meant if not _within(mistake, misshapen)]
+    return shaped, document.mistakes + [one for one in found if not document.concerns_unread(one.path)]
 
 
 def _within(mistake: Mistake, others: list[Mistake]) -> bool:
