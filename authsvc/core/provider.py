@@ -104,15 +104,20 @@ class Provider:
 
 
 class Providers:
-    """All providers, found by a token's issuer."""
+    """All providers, found by a token's issuer: with 100 of them as fast as with one.
+
+    A template is found where the token's tenant is nowhere in it but in place of {tenantid}.
+    """
 
     def __init__(self, providers: Iterable[Provider]) -> None:
-        self._all = tuple(providers)
-        self._named = {one.name: one for one in self._all}
-        named = [(issuer, one) for one in self._all for issuer in (one.issuer, *one.other_issuers)]
+        every = tuple(providers)
+        self._named = {one.name: one for one in every}
+        named = [(issuer, one) for one in every for issuer in (one.issuer, *one.other_issuers)]
         self._exact = {issuer: one for issuer, one in named if TENANT not in issuer}
-        self._templated = tuple(one for one in self._all if one.issuer_templates)
-        self.opaque = next((one for one in self._all if one.opaque), None)
+        self._slashless = {issuer.rstrip("/"): issuer for issuer in reversed(self._exact)}
+        self._templates = {template: one for one in reversed(every) for template in one.issuer_templates}
+        self._hints = tuple(dict.fromkeys(hint for one in every for hint in one.hints))
+        self.opaque = next((one for one in every if one.opaque), None)
 
     def named(self, name: str) -> Provider:
         """The one of this name. Raises `KeyError` where there is none."""
@@ -120,19 +125,24 @@ class Providers:
 
     def find(self, issuer: str, claims: Claims) -> Provider:
         """Raises `Refused` where no provider has this issuer, and says what is near."""
-        found = self._exact.get(issuer)
-        if found is None:
-            found = next((one for one in self._templated if one.accepts_issuer(issuer, claims)), None)
+        found = self._exact.get(issuer) or self._of_tenant(issuer, claims)
         if found is None:
             raise self._unknown(issuer, claims)
         return found
 
+    def _of_tenant(self, issuer: str, claims: Claims) -> Provider | None:
+        tenant = claims.get("tid")
+        if not isinstance(tenant, str) or not _GUID.fullmatch(tenant):
+            return None
+        near = self._templates.get(issuer.replace(tenant, TENANT))
+        return near if near is not None and near.accepts_issuer(issuer, claims) else None
+
     def _unknown(self, issuer: str, claims: Claims) -> Refused:
-        near = [known for known in self._exact if known.rstrip("/") == issuer.rstrip("/")]
-        if near:
-            text = f"iss is {issuer!r}, the config says {near[0]!r}: they differ by the slash at the end"
+        near = self._slashless.get(issuer.rstrip("/"))
+        if near is not None:
+            text = f"iss is {issuer!r}, the config says {near!r}: they differ by the slash at the end"
             return Refused(Reason.UNKNOWN_ISSUER, text)
-        for hint in (hint for one in self._all for hint in one.hints):
+        for hint in self._hints:
             if hint.sign.holds(claims):
                 return Refused(Reason.UNKNOWN_ISSUER, f"iss is {issuer[:200]!r}: {hint.text}", next_step=hint.next_step)
         return Refused(Reason.UNKNOWN_ISSUER, f"no provider has the issuer {issuer[:200]!r}")

@@ -4,6 +4,8 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from authsvc.core import provider as room
 from authsvc.core.claims import Condition, Demand
@@ -143,6 +145,60 @@ def test_an_exact_issuer_goes_before_a_template_and_templates_in_their_order():
     assert found(v2(OURS), {"tid": OURS}).name == "exact"
     assert found(v2(THEIRS), {"tid": THEIRS}).name == "entra"
     assert found("https://second", {}).name == "second"
+
+
+class Asked(room.Provider):
+    """A provider that says when it is asked whether an issuer is its own."""
+
+    def accepts_issuer(self, issuer, claims):
+        asked.append(self.name)
+        return super().accepts_issuer(issuer, claims)
+
+
+asked = []
+
+
+def many(count):
+    """So many providers, each of any tenant, with an issuer of its own too."""
+    templates = [
+        (f"https://v2-{n}.example.com/{{tenantid}}", f"https://v1-{n}.example.com/{{tenantid}}/") for n in range(count)
+    ]
+    return [
+        Asked(f"p{n}", f"https://{n}.example.com", frozenset(), frozenset(), issuer_templates=both)
+        for n, both in enumerate(templates)
+    ]
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://{n}.example.com", "https://v2-{n}.example.com/{t}", "https://v1-{n}.example.com/{t}/"]
+)
+def test_of_a_hundred_providers_at_most_one_is_asked(issuer):
+    providers = Providers(many(100))
+    for number in (0, 57, 99):
+        asked.clear()
+        assert providers.find(issuer.format(n=number, t=OURS), {"tid": OURS}).name == f"p{number}"
+        assert len(asked) <= 1
+    asked.clear()
+    refusal(providers.find, issuer.format(n=100, t=OURS), {"tid": OURS})
+    assert not asked
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from(["https://{n}.example.com", "https://v2-{n}.example.com/{t}", "https://v1-{n}.example.com/{t}/"]),
+    st.sampled_from([OURS, THEIRS, "{tenantid}", "x", "", None, 7]),
+    st.sampled_from([OURS, THEIRS, "{tenantid}", ""]),
+    st.sampled_from(["", "/", OURS, "{tenantid}"]),
+)
+def test_who_is_found_is_who_accepts(number, issuer, tid, tenant, end):
+    ours = many(2)
+    issuer = issuer.format(n=number, t=tenant) + end
+    accepting = [one for one in ours if one.accepts_issuer(issuer, {"tid": tid})]
+    if accepting:
+        assert [Providers(ours).find(issuer, {"tid": tid})] == accepting
+    else:
+        assert refusal(Providers(ours).find, issuer, {"tid": tid}).reason is Reason.UNKNOWN_ISSUER
 
 
 def test_a_template_without_the_placeholder_is_itself():
