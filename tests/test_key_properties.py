@@ -163,6 +163,18 @@ def test_no_failure_takes_a_key(states, at, now):
 
 
 @given(states=three_states(), now=st.integers(1000, 1080))
+def test_while_what_is_kept_holds_it_is_what_is_usable(states, now):
+    keys = joined(states).keys
+    if keys is None:
+        return
+    found = keylife.kept(keys, now, TIMES)
+    assert found.holds(keys, now)
+    for at in range(990, 1090):
+        if found.holds(keys, at):
+            assert keylife.still_usable(found, at, TIMES) == keylife.usable(keys, at, TIMES)
+
+
+@given(states=three_states(), now=st.integers(1000, 1080))
 def test_time_alone_never_makes_a_key_usable(states, now):
     keys = joined(states).keys
     assert digests(keylife.usable(keys, now + 1, TIMES)) <= digests(keylife.usable(keys, now, TIMES))

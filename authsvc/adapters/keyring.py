@@ -63,7 +63,7 @@ class Keyring:
 
     def current(self, provider: str, now: float) -> jwks.KeySet | None:
         """The keys at hand, without any download; `None` where they are older than `max_stale_s`."""
-        keys = keylife.usable(self._rings[provider].state.keys, now, self._times)
+        keys = self._rings[provider].usable(now)
         if keys is not None and keylife.stale(keys, now, self._times):
             self._hears.key_event(provider, "stale_use")
         return keys

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from authsvc.adapters.sharedkeys import Refused, SharedKeys
 from authsvc.adapters.store import StoreDown
 from authsvc.core import keylife
+from authsvc.core.jwks import KeySet
 from authsvc.core.keylife import KeyTimes, State
 from authsvc.core.provider import Provider
 
@@ -71,11 +72,22 @@ class Ring:
     guard: threading.Lock = field(default_factory=threading.Lock)
     _theirs: tuple[bytes, State] | None = None  # the fleet's entry as it was last read or written
     _glanced_at: float = float("-inf")
+    _kept: keylife.Kept | None = None
 
     def forked(self) -> None:
         """A child has the keys, but neither the threads nor any lock that was free."""
         self.forcing, self.glancing, self.guard = threading.Lock(), threading.Lock(), threading.Lock()
         self.running, self.hanging = None, []
+
+    def usable(self, now: float) -> KeySet | None:
+        """The keys that may verify now: the same object until one ends or others come, since tokens are remembered
+        with it."""
+        keys, known = self.state.keys, self._kept
+        if keys is None:
+            return None
+        if known is None or not known.holds(keys, now):
+            known = self._kept = keylife.kept(keys, now, self.times)
+        return keylife.still_usable(known, now, self.times)
 
     def status(self) -> KeyStatus:
         now = self.clock()

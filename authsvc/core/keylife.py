@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 from authsvc.core.jwks import MAX_KEYS, AdmittedKey, Dropped, KeySet, admit
@@ -106,10 +107,33 @@ def usable(keys: KeySet | None, now: float, times: KeyTimes) -> KeySet | None:
     Keys that the last good download listed stay that long: an outage of the provider never removes a good key. Those
     that it listed no more end `cache_ttl_s` after they were last listed.
     """
-    if keys is None or now - keys.fetched_at > times.max_stale_s:
-        return None
-    kept = tuple(key for key in keys.keys if key.listed_at >= keys.fetched_at or now < expires_at(key, keys, times))
-    return keys if len(kept) == len(keys.keys) else replace(keys, keys=kept)
+    return None if keys is None else still_usable(kept(keys, now, times), now, times)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Of the keys `of` those that have not ended, from `since` until before `until` (seconds since the epoch)."""
+
+    of: KeySet
+    keys: KeySet
+    since: float
+    until: float
+
+    def holds(self, keys: KeySet, now: float) -> bool:
+        return self.of is keys and self.since <= now < self.until
+
+
+def kept(keys: KeySet, now: float, times: KeyTimes) -> Kept:
+    """The keys that have not ended, and how long that will be so. Where none has, they are `keys` itself."""
+    ends = {key.digest: expires_at(key, keys, times) for key in keys.keys if key.listed_at < keys.fetched_at}
+    living = tuple(key for key in keys.keys if now < ends.get(key.digest, inf))
+    since = max((end for end in ends.values() if end <= now), default=-inf)
+    until = min((end for end in ends.values() if now < end), default=inf)
+    return Kept(keys, keys if len(living) == len(keys.keys) else replace(keys, keys=living), since, until)
+
+
+def still_usable(known: Kept, now: float, times: KeyTimes) -> KeySet | None:
+    return None if now - known.of.fetched_at > times.max_stale_s else known.keys
 
 
 def expires_at(key: AdmittedKey, keys: KeySet, times: KeyTimes) -> float:

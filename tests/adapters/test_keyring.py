@@ -164,6 +164,21 @@ def test_a_key_that_vanished_stays_until_the_cache_ttl_then_goes(make: Rings, is
     assert kids(ring.current("demo", seen + 3601)) == ["key-2"]
 
 
+def test_keys_are_the_same_object_until_one_ends_since_tokens_are_remembered_with_it(
+    make: Rings, issuer: Issuer, clock: Clock
+) -> None:
+    ring = make.quiet()
+    seen = clock.now
+    issuer.rotate(keep_old=False)
+    clock.pass_(100)
+    ring.refresh("demo", clock.now)
+    both, one = ring.current("demo", clock.now), ring.current("demo", seen + 3601)
+    assert ring.current("demo", seen + 3602) is one
+    assert ring.current("demo", seen + 9000) is one
+    assert ring.current("demo", seen + 200) is both  # a clock that is set back
+    assert ring.current("demo", seen + 100 + 86401) is None
+
+
 def test_a_key_that_vanished_does_not_live_longer_by_more_downloads(make: Rings, issuer: Issuer, clock: Clock) -> None:
     ring = make.quiet()
     seen = clock.now

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from functools import reduce
 from itertools import permutations
+from math import inf
 
 import pytest
 
@@ -299,6 +300,27 @@ def test_where_there_are_no_keys_none_are_usable():
 def test_where_all_keys_are_usable_they_are_not_copied():
     keys = known(*ROTATED).keys
     assert keylife.usable(keys, NOW + 60, TIMES) is keys
+
+
+@pytest.mark.parametrize(
+    ("now", "since", "until"),
+    [
+        (-9000, -inf, 3600),
+        (60, -inf, 3600),
+        (3600, 3600, 3660),
+        (3659, 3600, 3660),
+        (3660, 3660, inf),
+        (99999, 3660, inf),
+    ],
+)
+def test_what_is_kept_is_kept_until_the_next_key_ends(now, since, until):
+    keys = known(("abc", 0), ("bc", 60), ("c", 90)).keys
+    found = keylife.kept(keys, NOW + now, TIMES)
+    assert (found.since, found.until) == (NOW + since, NOW + until)
+    assert found.holds(keys, NOW + now)
+    assert not found.holds(replace(keys), NOW + now)
+    assert not found.holds(keys, found.until)
+    assert found.since == -inf or not found.holds(keys, found.since - 1)
 
 
 def test_each_key_ends_when_it_is_said_to():
