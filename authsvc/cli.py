@@ -90,11 +90,12 @@ for _name, (_, _what) in LATER.items():
 @click.option("--worker", default="auto", type=click.Choice(["auto", "fast", "threads"]), help=_WORKER)
 def serve(file: str, bind: str, workers: int, worker: str) -> None:
     """Answer nginx."""
-    if not load_or_exit(file).memcached and workers > 1:
+    settings = load_or_exit(file)
+    if not settings.memcached and workers > 1:
         click.echo(f"authsvc: {workers} workers without memcached each count limits for themselves", err=True)
     from authsvc.server import serve as run
 
-    run(file, bind, workers, worker)
+    run(file, settings, bind, workers, worker)
 
 
 @main.command(cls=WithoutWords, short_help="Say every mistake in the config file.")

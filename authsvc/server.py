@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -35,9 +37,9 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the heartbeat file must not wait for
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """`authsvc serve`: reads the config here, and builds the app in each worker, after the fork."""
 
-    def __init__(self, config_file: str, bind: str, workers: int, worker_class: object) -> None:
+    def __init__(self, config_file: str, settings: Settings, bind: str, workers: int, worker_class: object) -> None:
         self._config_file = config_file
-        self._settings = _told(load(config_file))
+        self._settings = _told(settings)
         self._receipt_key = os.urandom(32)  # the workers have it in common
         self._given = {"bind": bind, "workers": workers, "worker_class": worker_class}
         super().__init__()
@@ -62,9 +64,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         super().reload()
 
     def load(self) -> Callable[..., Any]:
-        from authsvc.service import start_app  # after PROMETHEUS_MULTIPROC_DIR is set: metrics look at it once
+        from authsvc.service import start_app
 
-        return start_app(self._settings, self.cfg.workers, self._receipt_key)
+        app = start_app(self._settings, self.cfg.workers, self._receipt_key)
+        _keep()  # else one call in many thousand waits 40 ms while 10,000 rules are looked through
+        return app
 
 
 def _told_to_nginx(settings: Settings) -> tuple[frozenset[str], str]:
@@ -82,6 +86,12 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _keep() -> None:
+    """What is loaded by now stays: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def worker_class(wanted: str) -> object:
     """What gunicorn calls a worker class. `fast` ends the process with exit code 3 where it cannot be had."""
     if wanted == "threads":
@@ -97,11 +107,12 @@ def worker_class(wanted: str) -> object:
     return Worker
 
 
-def serve(config_file: str, bind: str, workers: int, worker: str = "auto") -> None:
-    """Run until told to stop. Metrics of all workers are gathered in a directory of this run.
+def serve(config_file: str, settings: Settings, bind: str, workers: int, worker: str = "auto") -> None:
+    """Run until told to stop, at first with these settings, which are those of the file. Metrics of all workers are
+    gathered in a directory of this run.
 
     `worker` is `fast`, `threads`, or `auto`: the fast one where it can be had.
-    Raises `ConfigError` where the config has mistakes at the start; later ones are told and change nothing.
+    Mistakes that the file has later are told and change nothing.
     """
     own = None
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
@@ -109,7 +120,10 @@ def serve(config_file: str, bind: str, workers: int, worker: str = "auto") -> No
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = own
     parent = os.getpid()
     try:
-        Server(config_file, bind, workers, worker_class(worker)).run()
+        server = Server(config_file, settings, bind, workers, worker_class(worker))
+        import_module("authsvc.service")  # now that PROMETHEUS_MULTIPROC_DIR is set, at which metrics look once
+        _keep()  # before the fork: what workers only read they have in common
+        server.run()
     finally:
         if own and os.getpid() == parent:
             shutil.rmtree(own, ignore_errors=True)
