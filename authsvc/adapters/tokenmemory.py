@@ -12,8 +12,11 @@ import threading
 
 from authsvc.core.identify import Remembered
 
+# A remembered token takes at most 1,000 bytes and six for each character of its text: 4.7 kB one of 900 characters,
+# 12 kB Keycloak's of 2,100. So these bounds are 212 MB a worker at most, and 93 MB of tokens of 900 characters. One
+# that is made of little lists takes twelve for each character, but only a provider can make such a token.
 MOST_TOKENS = 20_000
-MOST_CHARACTERS = 32_000_000  # of tokens; an identity takes three to five times as much memory as its token's text
+MOST_CHARACTERS = 32_000_000
 NEW_SHARE = 4  # one in so many places is for tokens that came once: a flood of such does not push out the regulars
 
 

@@ -1,5 +1,8 @@
 """A verified token is remembered, and only for as long as verifying it again would say yes."""
 
+import gc
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,3 +149,36 @@ def test_the_memory_never_exceeds_its_bounds(steps):
         parts = (memory._new, memory._regular)
         assert len(memory) <= 12
         assert sum(entry.size for part in parts for entry in part.entries.values()) <= 400
+
+
+USUAL = {
+    "sub": "auth0|66f1c3a09d2b4e7f8a15c0de",
+    "azp": "kT3fQ9mZ7xW2vB5nL8pR1sD6gH4jC0aY",
+    "scope": "openid profile email orders:read orders:write",
+    "email": "ada.lovelace@customer.example.com",
+    "org_id": "org_9ybsU1dN2dKfDkBi",
+    "permissions": [f"orders:action-{number}" for number in range(6)],
+}
+LARGE = {
+    **USUAL,
+    "realm_access": {"roles": [f"role-{number}" for number in range(20)]},
+    "resource_access": {f"app-{number}": {"roles": ["view", "edit", "manage"]} for number in range(12)},
+}
+
+
+@pytest.mark.parametrize("claims", [{}, USUAL, LARGE], ids=["small", "usual", "large"])
+def test_a_remembered_token_takes_no_more_memory_than_is_said(claims):
+    deciding = gate(FakeKeys(key_set(key("EdDSA"))))
+    bearers = [token(signer=key("EdDSA"), **claims, jti=f"{number:024}") for number in range(300)]
+    assert decided(deciding, bearers[0]) is decided(deciding, bearers[0]) is Reason.ALLOWED
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for bearer in bearers[1:]:
+            for _ in range(3):  # new, a regular, and with its headers
+                decided(deciding, bearer)
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken < sum(1_000 + 6 * len(bearer) for bearer in bearers[1:])
