@@ -19,6 +19,7 @@ _FOR_EVERYBODY = {
     "https://gitlab.com": "every job on gitlab.com: add require on namespace_path",
     "https://accounts.google.com": "every Google account: add hosted_domain, or require on sub",
 }
+_MANY_NODES = 256  # of the tree of rules, for one call: 0.1 ms
 _MUTABLE = frozenset({"email", "upn", "preferred_username", "unique_name"})
 
 
@@ -82,6 +83,10 @@ def _rules(shaped: ConfigShape) -> Iterator[str]:
     config = shaped.authorization.rbac
     rules = [build.rule(given) for given in config.rules]
     yield from _taken(rules)
+    crowd = rulecover.crowding(rules, _MANY_NODES)
+    if crowd is not None:
+        text = "rules up to this one place * in so many ways that a call may take 0.1 ms to find its rule: use fewer *"
+        yield f"rules.{crowd} {rules[crowd].name}: {text}"
     yield from _unmet(rules, [build.provider(shaped, given) for given in shaped.authentication.oidc.providers])
     governed = {rule.segments for rule in rules if rule.below}
     alone = [rule.name for rule in rules if not rule.public and not rule.below and not _below(rule, governed)]

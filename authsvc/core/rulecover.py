@@ -35,6 +35,23 @@ def takers(tree: Tree, rules: Sequence[Rule], number: int) -> list[int]:
     return sorted(other for other in earlier if _takes(rules[other].methods, rule.methods))
 
 
+def crowding(rules: Iterable[Rule], most: int) -> int | None:
+    """The number of the first rule with which a call could meet more than `most` nodes beside one at each depth.
+
+    By the bound in ruletree.py: one for each way in which rules place `*` among their first segments.
+    """
+    ways: set[tuple[int, int]] = set()
+    for number, rule in enumerate(rules):
+        placed = 0
+        for depth, part in enumerate(rule.segments):
+            placed = placed << 1 | (part == "*")
+            if placed:
+                ways.add((depth, placed))
+        if len(ways) > most:
+            return number
+    return None
+
+
 def _covering(tree: Tree, rule: Rule) -> list[End]:
     """The ends of all patterns that fit every path of the rule, its own too."""
     ends, live = [], [tree.root]

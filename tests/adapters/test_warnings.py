@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from authsvc.adapters import config
@@ -59,6 +61,13 @@ def test_of_a_provider_that_is_narrowed_nothing_is_said(providers: str) -> None:
 def test_a_wider_rule_that_decides_some_methods_of_a_later_one_is_told() -> None:
     rules = "{path: /*, method: GET, allowed_roles: []}, {path: /admin/*, allowed_roles: [admin]}"
     assert "rules.1 /admin/*: GET, HEAD is decided by rules.0 GET /* before it" in notes(rules=rules)
+
+
+def test_rules_with_which_a_call_meets_many_nodes_are_told() -> None:
+    paths = ["/" + "/".join(parts) for parts in product("a*", repeat=8)]
+    text = ", ".join(f"{{path: '{path}', allowed_roles: [r]}}" for path in paths)
+    assert "place * in so many ways" in notes(rules=text)
+    assert "place * in so many ways" not in notes(rules="{path: /*/a/*, allowed_roles: [r]}")
 
 
 def test_two_rules_for_one_path_and_different_methods_are_nothing_to_tell() -> None:

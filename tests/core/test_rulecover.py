@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from authsvc.core import ruletree
 from authsvc.core.rbac import Rule, rule
-from authsvc.core.rulecover import coverer, takers
+from authsvc.core.rulecover import coverer, crowding, takers
 
 
 def covers(wide, narrow):
@@ -126,3 +126,12 @@ def test_a_rule_that_never_matches_is_found(earlier, later, covering):
 def test_an_earlier_rule_may_decide_some_methods_of_a_later(earlier, later, takes):
     rules = [rule(path, methods, ["r"]) for path, methods in (earlier, later)]
     assert takers(ruletree.grown(rules), rules, 1) == ([0] if takes else [])
+
+
+def test_the_rule_is_found_with_which_a_call_could_meet_too_many_nodes():
+    every = [rule("/" + "/".join(parts), None, None) for parts in product("a*", repeat=8)]  # 502 ways
+    number = crowding(every, 256)
+    assert number is not None
+    assert crowding(every[:number], 256) is None
+    assert crowding(every, 502) is None
+    assert crowding([rule("/a" * 4000, None, None), rule("/*" * 256, None, None)], 256) is None
