@@ -34,15 +34,29 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(host: str, port: int, deadline_s: float = START_DEADLINE_S) -> bool:
+def connect(address: tuple[str, int] | Path, timeout_s: float) -> socket.socket:
+    """A connection by TCP, or to the unix socket of this path. Raises `OSError` where nobody listens."""
+    if isinstance(address, tuple):
+        return socket.create_connection(address, timeout_s)
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.settimeout(timeout_s)
+        made.connect(str(address))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def wait_for(address: tuple[str, int] | Path, deadline_s: float = START_DEADLINE_S) -> bool:
     """True as soon as somebody listens, False when `deadline_s` seconds have passed."""
     give_up = time.monotonic() + deadline_s
     while time.monotonic() < give_up:
-        with socket.socket() as probe:
-            probe.settimeout(0.5)
-            if probe.connect_ex((host, port)) == 0:
-                return True
-        time.sleep(0.01)
+        try:
+            connect(address, 0.5).close()
+            return True
+        except OSError:
+            time.sleep(0.01)
     return False
 
 
@@ -128,7 +142,8 @@ class Process:
             )
         if not self._came_up(self._running):
             self.stop()
-            raise NotStarted(f"{self.command[0]} did not listen on port {self.port}\n{self.last_words()}")
+            place = self.address if isinstance(self.address, Path) else f"port {self.port}"
+            raise NotStarted(f"{self.command[0]} did not listen on {place}\n{self.last_words()}")
 
     def stop(self) -> None:
         if self._running is None:
@@ -146,6 +161,11 @@ class Process:
         return self.output.read_text("utf-8", "replace")[-4000:] if self.output else ""
 
     @property
+    def address(self) -> tuple[str, int] | Path:
+        """Where it listens."""
+        return "127.0.0.1", self.port
+
+    @property
     def pid(self) -> int:
         """The process that was started; 0 when it is not running."""
         return self._running.pid if self._running else 0
@@ -153,7 +173,7 @@ class Process:
     def _came_up(self, process: subprocess.Popen[bytes]) -> bool:
         give_up = time.monotonic() + self.start_deadline_s
         while process.poll() is None and time.monotonic() < give_up:
-            if wait_for_port("127.0.0.1", self.port, deadline_s=0.1):
+            if wait_for(self.address, deadline_s=0.1):
                 return process.poll() is None
         return False
 

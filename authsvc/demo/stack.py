@@ -35,6 +35,7 @@ from authsvc.demo.processes import (
     NotFound,
     NotStarted,
     Process,
+    connect,
     find_nginx,
     free_port,
 )
@@ -90,7 +91,7 @@ SERVER = """\
 
 
 class Authsvc(Process):
-    """`authsvc serve` with this config, its ${...} filled from `environment`.
+    """`authsvc serve` with this config, its ${...} filled from `environment`, on a port or on the unix socket `path`.
 
     Audit lines and what gunicorn says go to `output`.
     """
@@ -103,20 +104,27 @@ class Authsvc(Process):
         workers: int = 1,
         port: int | None = None,
         worker: str = "auto",
+        path: Path | None = None,
     ) -> None:
         self.config_file = folder / "authsvc.yaml"
         self.config_file.write_text(Template(config).safe_substitute(environment), "utf-8")
-        port = port or free_port()
-        serve = ["serve", "-c", str(self.config_file), "--bind", f"127.0.0.1:{port}", "--workers", str(workers)]
+        self._path, port = path, port or (0 if path else free_port())
+        self.upstream = f"unix:{path}" if path else f"127.0.0.1:{port}"  # as `authsvc nginx` takes it
+        serve = ["serve", "-c", str(self.config_file), "--bind", self.upstream, "--workers", str(workers)]
         serve += ["--worker", worker]
         # unbuffered: an audit line is in the file when the answer is out
         environment = {"PYTHONUNBUFFERED": "1", **environment}
         super().__init__([sys.executable, "-m", "authsvc", *serve], port, folder / "authsvc.log", environment)
 
+    @property
+    def address(self) -> tuple[str, int] | Path:
+        return self._path or super().address
+
     def get(self, path: str) -> tuple[int, bytes]:
         """What an operator's endpoint answers; (0, b"") where nobody answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        connection = http.client.HTTPConnection("authsvc", timeout=2)
         try:
+            connection.sock = connect(self.address, 2)
             connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read()
@@ -225,6 +233,6 @@ def _memcached(running: ExitStack) -> Memcached | None:
 def _nginx(server: str, authsvc: Authsvc, api_port: int, environment: Mapping[str, str]) -> Nginx:
     port = free_port()
     extract = load(str(authsvc.config_file), {**os.environ, **environment}).extract
-    files = nginx.render([*BASE_HEADERS, *extract], upstream=f"127.0.0.1:{authsvc.port}")
+    files = nginx.render([*BASE_HEADERS, *extract], upstream=authsvc.upstream)
     inside = server % {"port": port, "api": api_port}
     return Nginx(f"{BASE_CONFIG}http {{\n{TEMP_PATHS}{inside}}}\n", port, files)
