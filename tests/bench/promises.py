@@ -18,6 +18,7 @@ class Result:
     rate: int = 0
     paced: Mapping[str, Figures] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    missing: int = 0  # rows of authsvc's own that are left out
 
     def added_us(self, key: str) -> float:
         """CPU a request of all processes, beyond what the same front costs without authentication."""
@@ -71,6 +72,7 @@ PROMISES = (
     Promise("C, CPU a request in the service", 50, lambda r: r.figures["C"].service_us, unit=" µs"),
     Promise("C, CPU in the service, of all that HAProxy R takes", 1, _service("C", "R")),
     Promise("C, CPU in the service, of all that Envoy Q takes", 0.5, _service("C", "Q")),
+    Promise("C, CPU in the service, of all that Envoy T takes, its cache too small", 0.5, _service("C", "T")),
     Promise("C, CPU added to nginx, of what R adds to HAProxy", 1, _added("C", "R")),
     Promise("C, CPU added to nginx, of what Q adds to Envoy", 0.5, _added("C", "Q")),
     Promise("first sight of an RS256 token L adds to B", 70, _first_sight("L"), unit=" µs"),

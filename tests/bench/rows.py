@@ -199,12 +199,15 @@ class Offer(NamedTuple):
 
 def refuses_strangers(row: Row, is_open: bool = False) -> None:
     """Or else it would be measured how quickly a door stands open."""
-    connection = http.client.HTTPConnection("127.0.0.1", row.port, timeout=5)
-    connection.request("GET", "/api/orders")
-    status = connection.getresponse().status
-    connection.close()
-    if status != (200 if is_open else 401):
-        raise NotStarted(f"a caller without a token is answered {status}")
+    good = row.tokens.file.open().readline().strip()
+    tampered = good[:-20] + ("A" if good[-20] != "A" else "B") + good[-19:]
+    for what, sent in (("without a token", {}), ("with a tampered token", {"Authorization": tampered})):
+        connection = http.client.HTTPConnection("127.0.0.1", row.port, timeout=5)
+        connection.request("GET", "/api/orders", headers=sent)
+        status = connection.getresponse().status
+        connection.close()
+        if status != (200 if is_open else 401):
+            raise NotStarted(f"a caller {what} is answered {status}")
 
 
 def _hundred_issuers(world: World) -> Row:
