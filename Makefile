@@ -45,8 +45,9 @@ lint: $(READY) ## ruff: rules and format
 types: $(READY) ## mypy, strict
 	$(BIN)/mypy --strict authsvc
 
-bench: $(READY) programs ## requests a second and CPU a request, beside nginx alone; ARGS="--seconds 10"
+bench: $(READY) programs ## requests a second and CPU a request, beside other gateways; ARGS="--write docs", "--only A,C"
 	@.ci/have wrk=wrk
+	@tests/bench/fetch
 	$(BIN)/python tests/bench/bench.py $(ARGS)
 
 setup: $(READY) programs ## only set up

@@ -21,7 +21,7 @@ from machine import facts
 from peers import PEERS, versions
 from plot import svg
 from promises import Result
-from report import headline, markdown, text
+from report import between_marks, headline, markdown, text
 from rows import OURS, Offer, World, refuses_strangers
 from wrk import Figures, Loader, medians
 
@@ -110,7 +110,9 @@ def measured(options: argparse.Namespace, say: Say) -> tuple[Result, dict[str, l
 def write(result: Result, folder: Path) -> None:
     (folder / "performance-table.md").write_text(markdown(result), "utf-8")
     (folder / "performance.svg").write_text(svg(result), "utf-8")
-    (folder / "performance-headline.md").write_text(headline(result) + "\n", "utf-8")
+    readme = folder.parent / "README.md"
+    if readme.exists():
+        readme.write_text(between_marks(readme.read_text("utf-8"), headline(result)), "utf-8")
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -123,7 +125,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=32, help="kept open at once (32)")
     parser.add_argument("--workers", type=int, default=2, help="workers of authsvc (2)")
     parser.add_argument("--only", default="", metavar="KEYS", help="these rows, such as A,C,R,R0")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="table, picture and README's lines go there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="table and picture go there")
     parser.add_argument("--json", action="store_true", help="every run as JSON on standard output")
     return parser.parse_args(words)
 

@@ -87,7 +87,7 @@ class Mint:
     def _claims(self, serial: int, more: dict[str, Any]) -> dict[str, Any]:
         now, caller = int(time.time()), serial % CALLERS
         return {
-            # long and early: the Lua of wrk hashes samples of a long string's beginning, and hung where all looked alike
+            # long and early: wrk's Lua hashes samples of a long string's first half, and hung where they were alike
             "jti": os.urandom(30).hex(),
             "iss": self.issuer.url, "aud": self.issuer.audience, "sub": f"user-{caller}",
             "iat": now, "exp": now + LIVES_S,

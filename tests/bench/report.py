@@ -19,6 +19,7 @@ HEADS = (
 PACED = ("requests/s", "p50 ms", "p99 ms", "service µs", "nginx µs", "memcached µs", "all µs", "errors")
 PROMISED = ("promised", "bound", "measured", "kept")
 MADE = '<!-- Made by `make bench ARGS="--write docs"`. Do not edit. -->\n'
+BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 NOTE = (
     "µs are CPU a request, user and system, of all processes of that server. Service is authsvc, oauth2-proxy or the"
     " null nginx; of Envoy, HAProxy and Apache it is the whole proxy. All is the sum; added is what is beyond the same"
@@ -79,6 +80,13 @@ def headline(result: Result, keys: str = "ABCGILJKQRSP") -> str:
         if key in keys:
             lines.append((f"{key}: {name}", requests, of_a, p99, f"{service} µs", f"{everything} µs"))
     return _grid(heads, lines)
+
+
+def between_marks(page: str, lines: str) -> str:
+    """The page with these lines between its marks; as it is where it has none."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{begin}\n{lines}\n{end}{after}" if end else page
 
 
 def _columns(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
