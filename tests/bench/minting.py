@@ -32,14 +32,16 @@ ALGORITHMS = ("RS256", "ES256", "EdDSA")
 CALLERS = 1000
 LIVES_S = 2 * 3600  # longer than a run
 CHUNK = 500
+REQUEST = "GET /api/orders HTTP/1.1\r\nHost: bench\r\nAuthorization: %s\r\n\r\n\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A file of Authorization headers, one a line."""
+    """A file of requests, each with another one and each ended by a zero byte, as tokens.lua reads it."""
 
     file: Path
     count: int
+    first: str  # what its first request has in Authorization
 
 
 class Mint:
@@ -87,9 +89,7 @@ class Mint:
     def _claims(self, serial: int, more: dict[str, Any]) -> dict[str, Any]:
         now, caller = int(time.time()), serial % CALLERS
         return {
-            # long and early: wrk's Lua hashes samples of a long string's first half, and hung where they were alike
-            "jti": os.urandom(30).hex(),
-            "iss": self.issuer.url, "aud": self.issuer.audience, "sub": f"user-{caller}",
+            "jti": os.urandom(8).hex(), "iss": self.issuer.url, "aud": self.issuer.audience, "sub": f"user-{caller}",
             "iat": now, "exp": now + LIVES_S,
             "email": f"user-{caller}@example.com", "email_verified": True,
             "roles": ["user"], "organization_id": "org-7", "plan": "enterprise", **more,
@@ -100,9 +100,9 @@ class Mint:
         return list(itertools.chain.from_iterable(self._pool.map(partial(_headers, alg), chunks)))
 
     def _write(self, name: str, lines: list[str]) -> Tokens:
-        file = self._folder / f"{name}.txt"
-        file.write_text("".join(f"{line}\n" for line in lines))
-        return Tokens(file, len(lines))
+        file = self._folder / f"{name}.requests"
+        file.write_text("".join(REQUEST % line for line in lines), newline="")
+        return Tokens(file, len(lines), lines[0])
 
 
 def _know(signer: TestKey) -> bytes:

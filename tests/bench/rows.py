@@ -199,7 +199,7 @@ class Offer(NamedTuple):
 
 def refuses_strangers(row: Row, is_open: bool = False) -> None:
     """Or else it would be measured how quickly a door stands open."""
-    good = row.tokens.file.open().readline().strip()
+    good = row.tokens.first
     tampered = good[:-20] + ("A" if good[-20] != "A" else "B") + good[-19:]
     for what, sent in (("without a token", {}), ("with a tampered token", {"Authorization": tampered})):
         connection = http.client.HTTPConnection("127.0.0.1", row.port, timeout=5)

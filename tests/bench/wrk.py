@@ -69,10 +69,10 @@ class Loader:
     _wrong_while_warming: int = 0
 
     def warm(self, seconds: int) -> None:
-        """Until each token came twice, and for `seconds` at least."""
-        while self._asked < 2 * self.row.tokens.count or seconds:
-            self._wrong_while_warming += self._ask(max(seconds, 1)).wrong(self.row)
-            seconds = 0
+        """For `seconds`, and on until each token came."""
+        while self._asked < self.row.tokens.count:
+            self._wrong_while_warming += self._ask(seconds).wrong(self.row)
+            seconds = 5
 
     def measure(self, seconds: int, rate: int = 0) -> Figures:
         """`rate` requests a second, or as many as can be."""
