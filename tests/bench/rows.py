@@ -12,18 +12,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from authsvc import nginx
 from authsvc.adapters.keyfile import editing
 from authsvc.core.apikeys import ApiKey
 from authsvc.demo.issuer import Issuer
-from authsvc.demo.processes import BASE_CONFIG, TEMP_PATHS, Memcached, Nginx, NotStarted, free_port
+from authsvc.demo.processes import BASE_CONFIG, TEMP_PATHS, Memcached, Nginx, NotFound, NotStarted, free_port, lua_lines
 from authsvc.demo.stack import CACHE, Authsvc, demo_environment
 from minting import CALLERS, Mint, Tokens
 from wrk import Row, fresh_a_run
 
 MANY = 100_000
+CACHE_FILE = "authsvc-cache-http.conf"
 CONFIG = """\
 authentication:
   oidc:
@@ -128,19 +129,35 @@ class World:
         """authsvc behind an nginx; the one of a name is started once."""
         if name not in self._doors:
             (folder := self.folder / name).mkdir(mode=0o755)
-            config = self._config(rules, issuers)
-            environment = demo_environment(self.issuer, self.memcached)
-            served = Authsvc(config, folder, environment, self.workers, worker=worker, path=folder / "authsvc.sock")
-            self.running.enter_context(served).wait_for("/readyz")
+            served = self._served(self._config(rules, issuers), folder, worker)
             self._doors[name] = Door(self.nginx(FRONT, served.upstream), served.pid)
         return self._doors[name]
 
-    def nginx(self, server: str, upstream: str = "127.0.0.1:1", **blanks: object) -> Nginx:
+    @cached_property
+    def keeping(self) -> Door:
+        """An nginx that keeps decisions; authsvc allows it for five seconds."""
+        if CACHE_FILE not in nginx.render(nginx.DEFAULT_HEADERS):
+            raise NotFound("this authsvc makes no files for an nginx that keeps decisions")
+        (folder := self.folder / "keeping").mkdir(mode=0o755)
+        config = self._config(10, 1).replace("authorization:\n", "authorization:\n  decision_cache: 5s\n")
+        served = self._served(config, folder, "fast")
+        front = FRONT.replace("authsvc-http.conf;", f"authsvc-http.conf; include {CACHE_FILE};", 1)
+        front = front.replace("authsvc-server.conf", "authsvc-cache-server.conf")
+        return Door(self.nginx(front, served.upstream, lua_lines(), cache_folder=str(folder / "kept")), served.pid)
+
+    def nginx(self, server: str, upstream: str = "127.0.0.1:1", modules: str = "", **blanks: Any) -> Nginx:
         port = free_port()
-        base = BASE_CONFIG.replace("error.log info", "error.log error")
+        base = modules + BASE_CONFIG.replace("error.log info", "error.log error")
         inside = server % {"port": port, **blanks}
-        files = nginx.render(nginx.DEFAULT_HEADERS, upstream=upstream)
+        more = {"cache_folder": blanks["cache_folder"]} if "cache_folder" in blanks else {}
+        files = nginx.render(nginx.DEFAULT_HEADERS, upstream=upstream, **more)
         return self.running.enter_context(Nginx(f"{base}http {{\n{TEMP_PATHS}{inside}}}\n", port, files))
+
+    def _served(self, config: str, folder: Path, worker: str) -> Authsvc:
+        environment = demo_environment(self.issuer, self.memcached)
+        served = Authsvc(config, folder, environment, self.workers, worker=worker, path=folder / "authsvc.sock")
+        self.running.enter_context(served).wait_for("/readyz")
+        return served
 
     def _config(self, rules: int, issuers: int) -> str:
         providers = [PROVIDER % {"number": n, "issuer": self.issuer_url(n)} for n in range(issuers)]
@@ -231,5 +248,7 @@ OURS = (
     Offer("L", "as B, first sight of RS256", lambda w: w.first_sight("RS256")),
     Offer("M", "as B, first sight of ES256", lambda w: w.first_sight("ES256")),
     Offer("N", "as B, first sight of EdDSA", lambda w: w.first_sight("EdDSA")),
+    # nothing that is counted is kept
+    Offer("O", "as B, decision cache in nginx", lambda w: w.keeping.row(w.tokens("enterprise"), w.memcached.pid)),
     Offer("Z", "nginx without auth_request", lambda w: w.no_auth.row(w.tokens("enterprise")), open=True),
 )
