@@ -91,7 +91,7 @@ def between_marks(page: str, lines: str) -> str:
 
 def _columns(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[at]) for line in [heads, *lines]) for at in range(len(heads))]
-    words = {at for at in range(len(heads)) if not any(line[at][:1].isdigit() for line in lines)}
+    words = _words(heads, lines)
 
     def shown(line: Sequence[str]) -> str:
         cells = [c.ljust(widths[at]) if at in words else c.rjust(widths[at]) for at, c in enumerate(line)]
@@ -101,6 +101,11 @@ def _columns(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    words = {at for at in range(len(heads)) if not any(line[at][:1].isdigit() for line in lines)}
+    words = _words(heads, lines)
     rule = ["---" if at in words else "--:" for at in range(len(heads))]
     return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rule, *lines])
+
+
+def _words(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> set[int]:
+    """The columns that are no numbers, and stand to the left."""
+    return {at for at in range(len(heads)) if not all(line[at][:1].isdigit() or line[at] == "–" for line in lines)}

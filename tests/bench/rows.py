@@ -24,6 +24,7 @@ from minting import CALLERS, Mint, Tokens
 from wrk import Row, fresh_a_run
 
 MANY = 100_000
+START_DEADLINE_S = 60.0  # 10,000 rules take a while
 CACHE_FILE = "authsvc-cache-http.conf"
 CONFIG = """\
 authentication:
@@ -156,6 +157,7 @@ class World:
     def _served(self, config: str, folder: Path, worker: str) -> Authsvc:
         environment = demo_environment(self.issuer, self.memcached)
         served = Authsvc(config, folder, environment, self.workers, worker=worker, path=folder / "authsvc.sock")
+        served.start_deadline_s = START_DEADLINE_S
         self.running.enter_context(served).wait_for("/readyz")
         return served
 
