@@ -68,8 +68,11 @@ def _added(key: str, of: str) -> Callable[[Result], float]:
 
 PROMISES = (
     Promise("C, requests a second, of the null ceiling A", 0.85, _throughput("C", "A"), at_least=True),
+    Promise("V, requests a second, of U: the same before an API", 0.85, _throughput("V", "U"), at_least=True),
     Promise("C, requests a second, of the same under gthread G", 4, _throughput("C", "G"), at_least=True),
     Promise("C, CPU a request in the service", 50, lambda r: r.figures["C"].service_us, unit=" µs"),
+    Promise("limited C, CPU in the service, of unlimited B", 1.1, _service("C", "B")),
+    Promise("limited C, CPU in all, of unlimited B", 1.1, lambda r: r.figures["C"].all_us / r.figures["B"].all_us),
     Promise("C, CPU in the service, of all that HAProxy R takes", 1, _service("C", "R")),
     Promise("C, CPU in the service, of all that Envoy Q takes", 0.5, _service("C", "Q")),
     Promise("C, CPU in the service, of all that Envoy T takes, its cache too small", 0.5, _service("C", "T")),

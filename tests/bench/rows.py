@@ -64,6 +64,18 @@ FRONT = """\
         location /api/ { include authsvc-location.conf; empty_gif; }
     }
 """
+API = """\
+    server {
+        listen unix:%(path)s;
+        listen 127.0.0.1:%(port)s;
+        keepalive_requests 100000000;
+        location / { empty_gif; }
+    }
+"""
+BEFORE_API = """\
+    upstream api { server unix:%s; keepalive 64; }
+"""
+TO_API = 'proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Connection "";'
 NO_AUTH = """\
     server {
         listen 127.0.0.1:%(port)s backlog=1024;
@@ -118,9 +130,27 @@ class World:
 
     @cached_property
     def null(self) -> Door:
-        path = self.folder / "null.sock"
-        answers = self.nginx(NULL, path=path)
-        return Door(self.nginx(FRONT, f"unix:{path}"), answers.pid)
+        return Door(self.nginx(FRONT, f"unix:{self.folder}/null.sock"), self._null.pid)
+
+    @cached_property
+    def _null(self) -> Nginx:
+        return self.nginx(NULL, path=self.folder / "null.sock")
+
+    @cached_property
+    def null_before_api(self) -> Door:
+        return Door(self.nginx(self._before_api, f"unix:{self.folder}/null.sock"), self._null.pid)
+
+    @cached_property
+    def before_api(self) -> Door:
+        """The same authsvc, behind an nginx that hands allowed calls to an API."""
+        path, service = self.folder / "main" / "authsvc.sock", self.authsvc().service
+        return Door(self.nginx(self._before_api, f"unix:{path}"), service)
+
+    @cached_property
+    def _before_api(self) -> str:
+        path = self.folder / "api.sock"
+        self.nginx(API, path=path)
+        return BEFORE_API % path + FRONT.replace("empty_gif;", TO_API)
 
     @cached_property
     def no_auth(self) -> Door:
@@ -252,5 +282,7 @@ OURS = (
     Offer("N", "as B, first sight of EdDSA", lambda w: w.first_sight("EdDSA")),
     # nothing that is counted is kept
     Offer("O", "as B, decision cache in nginx", lambda w: w.keeping.row(w.tokens("enterprise"), w.memcached.pid)),
+    Offer("U", "as A, before an API", lambda w: w.null_before_api.row(w.tokens("enterprise")), open=True),
+    Offer("V", "as C, before an API", lambda w: w.full(w.before_api)),
     Offer("Z", "nginx without auth_request", lambda w: w.no_auth.row(w.tokens("enterprise")), open=True),
 )
