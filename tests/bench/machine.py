@@ -39,7 +39,8 @@ def facts() -> list[str]:
     return [
         f"{os.cpu_count()} cores, {_cpu_model()}; load before: {load}",
         # by its path: what distributions build is optimised, what pyenv builds unasked takes a fifth more
-        f"{platform.python_implementation()} {platform.python_version()} of {os.path.realpath(sys.executable)}, {packages}",
+        f"{platform.python_implementation()} {platform.python_version()} ({os.path.realpath(sys.executable)})",
+        packages,
         programs,
     ]
 
