@@ -69,6 +69,15 @@ class ApiKeys:
             raise Refused(Reason.API_KEYS_PAUSED, text, named=found)
         return found
 
+    def good_until(self, text: str, now: float) -> float:
+        """Until when the key is good, and the answers to it are the same. 0 where it is good no more."""
+        try:
+            key = apikeys.admit(self.book(now), text, now)
+        except KeyRefused:
+            return 0.0
+        ends = [end for end in (key.expires, key.until) if end is not None]
+        return min([*ends, migration.changes_at(self.deprecation, now)])
+
     def _whom(self, key: ApiKey) -> Identity:
         return apikeys.identity(key, NAME, self.qualify_user_id)
 

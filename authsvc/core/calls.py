@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from authsvc.core import paths, rbac
+from authsvc.core import keeping, paths, rbac
 from authsvc.core.model import Reason, Refused, Request
 
 MOST = 4096
@@ -15,10 +15,11 @@ class Call:
     """A call as far as it is the same for every caller: canonical path, and a rule for each path in it.
 
     `key` tells sets of rules apart, for as long as their policy lives. `ages` says that a rule asks how long ago the
-    user signed in, so that who was admitted once need not be admitted again.
+    user signed in, so that who was admitted once need not be admitted again. `keep_s` is for how long nginx may keep a
+    yes, as far as it depends on the rules.
     """
 
-    __slots__ = ("ages", "key", "path", "public", "rules", "wanted")
+    __slots__ = ("ages", "keep_s", "key", "path", "public", "rules", "wanted")
 
     def __init__(self, path: str, rules: tuple[rbac.Rule, ...]) -> None:
         self.path, self.rules = path, rules
@@ -26,6 +27,7 @@ class Call:
         self.public = all(rule.public for rule in rules)
         self.wanted = wanted(rules[-1])
         self.ages = any(rule.asks.strength.max_age_s is not None for rule in rules)
+        self.keep_s = keeping.allowed_s(rules)
 
 
 class Calls:

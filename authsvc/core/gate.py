@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from authsvc.core import callers, ratelimit, rbac, receipt, response, stepup, window
+from authsvc.core import callers, keeping, ratelimit, rbac, receipt, response, stepup, window
 from authsvc.core.calls import Call, Calls, asked, wanted
 from authsvc.core.claims import ClaimPath
 from authsvc.core.identify import Identifier, Remembered, Way
@@ -43,6 +43,7 @@ class _Trail:
     quotas: tuple[Quota, ...] = ()
     shadow: str = ""
     receipts: str = ""
+    keep_s: int = 0
     rules: tuple[rbac.Rule, ...] = ()
     ignored: Reason | None = None
     headers: response.Headers | None = None
@@ -87,6 +88,8 @@ class Gate:
                 self._admit(call, trail, now)
         trail.headers = self._headers(trail)
         self._spend(request, call, now, trail)
+        if call.keep_s and not trail.tier:  # who is counted, even in shadow, is asked about each time
+            trail.keep_s = keeping.seconds(call.keep_s, self.who.good_until(request, trail.way, now), now)
         return Reason.PUBLIC if call.public else Reason.ALLOWED
 
     def _call(self, request: Request, trail: _Trail) -> Call:
@@ -248,6 +251,7 @@ def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: in
         quotas=trail.quotas,
         shadow=trail.shadow,
         receipt=trail.receipts,
+        keep_s=trail.keep_s,
         wanted=trail.wanted,
         ignored=trail.ignored,
         retry_after_s=way.retry_after_s if retry_after_s is None else retry_after_s,

@@ -79,6 +79,7 @@ class Way:
     retry_after_s: int | None = None
     other: Outcome | None = None
     known: Remembered | None = None  # where the token was verified before
+    until: float = 0.0  # a token that is good now stays good before this, as far as it depends on the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,14 @@ class Identifier:
     def provider(self, identity: Identity) -> Provider:
         """By whose word this is a caller."""
         return callers.KEYS if identity.method == "api_key" else self.providers.named(identity.provider)
+
+    def good_until(self, request: Request, way: Way, now: float) -> float:
+        """Until when at least the same credential brings the same, as far as it depends on the time; 0 where nobody
+        knows: of two credentials, of an opaque token, of a sign-in that must be fresh."""
+        sent = callers.sent(request) if self.api_keys is not None else None
+        if self.api_keys is None or sent is None or sent.key is None:
+            return way.until
+        return 0.0 if sent.authorization is not None else self.api_keys.good_until(sent.key, now)
 
     def _by_both(self, keys: ApiKeys, authorization: str, key: str, may_wait: bool, now: float, way: Way) -> Identity:
         """The credential in force decides; what the other one would have brought is compared afterwards."""
@@ -140,7 +149,7 @@ class Identifier:
             return _introspected(self.providers.opaque, claims, now)
         known = self.memory.get(text) if self.memory is not None else None
         if known is not None and known.holds(self.keys.current(known.provider.name, now), now):
-            way.provider, way.by, way.known = known.provider.name, known.provider, known
+            way.provider, way.by, way.known, way.until = known.provider.name, known.provider, known, known.until
             return known.identity
         return self._verified(text, now, may_wait, way)
 
@@ -152,7 +161,10 @@ class Identifier:
         keys = self._check_signature(token, provider, now, may_wait)
         since, until = jwt.check_claims(token, provider, now)
         found = _accepted(provider, token.claims, now)
-        if self.memory is not None and provider.max_age_s is None:  # else the token becomes too old before it expires
+        if provider.max_age_s is not None:  # the token becomes too old before it expires
+            return found
+        way.until = until
+        if self.memory is not None:
             self.memory.put(text, Remembered(found, provider, keys, since, until, len(text)))
         return found
 

@@ -84,6 +84,15 @@ def phase(plan: Deprecation | None, now: float) -> Phase:
     return Phase.ANNOUNCED if plan.sunset is None or now < plan.sunset else Phase.GRACE
 
 
+def changes_at(plan: Deprecation | None, now: float) -> float:
+    """The next instant at which answers to callers with keys may change."""
+    if plan is None:
+        return float("inf")
+    pauses = [instant for one in plan.brown_outs for instant in (one.start, one.end)]
+    sunset = [] if plan.sunset is None else [plan.sunset]
+    return min((at for at in (plan.announce, *sunset, plan.over_at, *pauses) if at > now), default=float("inf"))
+
+
 REFUSING = frozenset({Phase.BROWNED_OUT, Phase.OVER})
 
 

@@ -222,6 +222,7 @@ class Decision:
     detail: str = field(default="", repr=False)
     next_step: str = field(default="", repr=False)
     step_up: StepUp | None = None
+    keep_s: int = 0  # for how long nginx may keep it
 
     @property
     def allowed(self) -> bool:

@@ -35,7 +35,7 @@ class Rule:
     """Who may call a path. `methods` of `None` are all; `roles` of `None` are any identity, of `()` everyone.
 
     `name` is how audit lines and `explain` call it, `asks` what the caller must be beside his roles, `spending` what
-    it says of limits.
+    it says of limits, and for `keep_s` seconds nginx may keep a yes.
     """
 
     name: str
@@ -45,25 +45,32 @@ class Rule:
     roles: tuple[str, ...] | None
     asks: Asks = Asks()
     spending: Spending = Spending()
+    keep_s: int = 0
 
     @property
     def public(self) -> bool:
         return self.roles == ()
 
 
+DEFAULT = Rule("default", (), True, None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All rules in their order. `deny_by_default` says what holds for a path that no rule governs."""
+    """All rules in their order. For a path that no rule governs `default` holds, or nothing (`deny_by_default`)."""
 
     rules: tuple[Rule, ...] = ()
     deny_by_default: bool = False
+    default: Rule = DEFAULT
     tree: ruletree.Tree = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tree", ruletree.grown(self.rules))
 
-
-DEFAULT = Rule("default", (), True, None, None)
+    @property
+    def keeps(self) -> bool:
+        """Whether nginx may keep any decision."""
+        return any(rule.keep_s for rule in (*self.rules, self.default))
 
 
 def rule(
@@ -113,7 +120,7 @@ def rule_for(policy: Policy, method: str, path: str) -> Rule:
         raise Refused(Reason.METHOD_NOT_ALLOWED, f"rules govern this path, but none of them for {method}")
     if policy.deny_by_default:
         raise Refused(Reason.NO_RULE, "no rule governs this path, and default is deny")
-    return DEFAULT
+    return policy.default
 
 
 def admit(governing: Rule, identity: Identity) -> None:

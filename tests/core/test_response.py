@@ -108,12 +108,13 @@ def test_what_one_caller_is_told_never_reaches_the_next():
     headers.append(("X-Mine", "1"))
     again = response.render(Decision(Reason.ALLOWED), [])[1]
     assert (status, mine) == (200, [("X-User-Id", "u-1")])
-    assert again == [("X-Auth-Status", "200"), ("X-Auth-Reason", "allowed")]
+    assert again == [("X-Auth-Status", "200"), ("X-Auth-Reason", "allowed"), ("X-Accel-Expires", "0")]
     refused = response.render(Decision(Reason.EXPIRED, retry_after_s=3), mine)[1]
     refused.clear()
     assert dict(response.render(Decision(Reason.EXPIRED), mine)[1]).keys() == {
         "X-Auth-Status",
         "X-Auth-Reason",
+        "X-Accel-Expires",
         "X-Auth-Error",
         "WWW-Authenticate",
     }
