@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from authsvc.adapters.presets import fields_of
@@ -150,10 +150,12 @@ def _demand(given: ConditionShape) -> Demand:
     return Demand((asked,), Reason.CLAIM_REQUIRED, f"the provider's require asks that {asked}")
 
 
-def rule(given: RuleShape, name: str = "", shadow: bool = False) -> Rule:
-    """The rule; `name` is that of its own limit, which may be in shadow. Raises `ValueError`: its path is none."""
+def rule(given: RuleShape, name: str = "", shadow: bool = False, keep_s: int = 0) -> Rule:
+    """The rule; `name` is that of its own limit, which may be in shadow, and nginx may keep a yes for `keep_s` where it
+    says nothing else. Raises `ValueError`: its path is none."""
     spending = _spending(given.rate_limit, name, shadow)
-    return rule_of(given.path, given.method, given.allowed_roles, asks(given), spending)
+    made = rule_of(given.path, given.method, given.allowed_roles, asks(given), spending)
+    return replace(made, keep_s=keep_s if given.decision_cache is None else given.decision_cache)
 
 
 def _spending(given: RuleLimitShape | None, name: str, shadow: bool) -> Spending:

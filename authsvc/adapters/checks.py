@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from authsvc.adapters import checkkeys, checklimits, checkproviders, headernames
+from authsvc.adapters import checkkeeping, checkkeys, checklimits, checkproviders, headernames
 from authsvc.adapters.connection import BadTlsFile, TlsFiles, context_of
 from authsvc.adapters.fetch import shown
 from authsvc.adapters.schema import CacheShape, ConfigShape, RuleShape
@@ -31,6 +31,7 @@ def check(shaped: ConfigShape) -> list[Mistake]:
         *_rules(shaped),
         *checkkeys.check(shaped),
         *checklimits.check(shaped),
+        *checkkeeping.check(shaped),
         *_cache(shaped),
     ]
 

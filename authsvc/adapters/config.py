@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +23,7 @@ from authsvc.core.claims import ClaimPath
 from authsvc.core.keylife import KeyTimes
 from authsvc.core.provider import Provider
 from authsvc.core.ratelimit import Limits
-from authsvc.core.rbac import Policy
+from authsvc.core.rbac import DEFAULT, Policy
 from authsvc.core.response import RateHeaders
 
 
@@ -44,6 +46,7 @@ class Settings:
     secret: bytes | None = field(default=None, repr=False)
     introspection: Mapping[str, Introspection] = field(default_factory=dict, repr=False)  # by provider
     notes: tuple[str, ...] = ()
+    digest: str = field(default="", repr=False)  # of all that the file says; the same in every process
     outdated: bool = False  # the file has changed and has mistakes, so these older settings are still in force
 
 
@@ -82,13 +85,14 @@ def _no_collections() -> Iterator[None]:
 
 def parse(text: str, path: str, environ: Mapping[str, str], now: float | None = None) -> Settings:
     """The settings in a text; `path` is only for messages, `now` for notes about days. Raises `ConfigError`."""
-    shaped, mistakes = _understood(read(text, environ, quick=True))
+    document = read(text, environ, quick=True)
+    shaped, mistakes = _understood(document)
     if mistakes:
         document = read(text, environ)
         shaped, mistakes = _understood(document)
     if mistakes or shaped is None:
         raise ConfigError([_line(path, document, mistake) for mistake in _in_order(document, mistakes)])
-    made = _settings(shaped, environ)
+    made = replace(_settings(shaped, environ), digest=_digest(document))
     return made if now is None else replace(made, notes=(*made.notes, *keynotes.notes(shaped, now)))
 
 
@@ -99,6 +103,11 @@ def _understood(document: Document) -> tuple[ConfigShape | None, list[Mistake]]:
     meant = checks.check(shaped) if shaped else []
     found = misshapen + [mistake for mistake in meant if not _within(mistake, misshapen)]
     return shaped, document.mistakes + [one for one in found if not document.concerns_unread(one.path)]
+
+
+def _digest(document: Document) -> str:
+    text = json.dumps(document.data, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
 
 
 def _within(mistake: Mistake, others: list[Mistake]) -> bool:
@@ -143,12 +152,13 @@ def _settings(shaped: ConfigShape, environ: Mapping[str, str]) -> Settings:
 
 
 def _policy(shaped: ConfigShape) -> Policy:
-    rbac = shaped.authorization.rbac
+    rbac, keep_s = shaped.authorization.rbac, shaped.authorization.decision_cache
+    default = replace(DEFAULT, keep_s=keep_s)
     if not rbac.enabled:
-        return Policy()
+        return Policy(default=default)
     shadow = shaped.rate_limit.mode == "shadow"
-    rules = tuple(build.rule(given, f"rules.{number}", shadow) for number, given in enumerate(rbac.rules))
-    return Policy(rules, deny_by_default=rbac.default == "deny")
+    rules = tuple(build.rule(given, f"rules.{number}", shadow, keep_s) for number, given in enumerate(rbac.rules))
+    return Policy(rules, deny_by_default=rbac.default == "deny", default=default)
 
 
 def _introspection(oidc: OidcShape) -> tuple[dict[str, Introspection], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from authsvc.adapters import build
+from authsvc.adapters import build, checkkeeping
 from authsvc.adapters.schema import ConfigShape
 from authsvc.adapters.schema.providers import ProviderShape
 from authsvc.adapters.yamlfile import Path
@@ -31,6 +31,7 @@ def notes(shaped: ConfigShape) -> list[str]:
     if shaped.authorization.rbac.enabled:
         found += _rules(shaped)
     found += _shadows(shaped)
+    found += checkkeeping.notes(shaped)
     return found
 
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from authsvc.adapters import stopgap
 from authsvc.adapters.misfits import mistake, path_of
+from authsvc.adapters.schema.keeping import KeptFor
 from authsvc.adapters.schema.limits import RateLimitShape, RuleLimit
 from authsvc.adapters.schema.migration import ApiKeysShape, MigrationShape
 from authsvc.adapters.schema.parts import ClaimName, ConditionShape, Seconds, Shape, Text, Texts
@@ -101,6 +102,8 @@ class RuleShape(Shape):
     """Conditions on claims, all of which must hold."""
     rate_limit: RuleLimit | None = None
     """exempt, or {limit: N/minute} in place of the tier's, or {cost: N} for a call that counts as N."""
+    decision_cache: KeptFor | None = None
+    """For how long nginx may keep a yes here, such as 5s, or off; as authorization.decision_cache where left out."""
 
 
 class RbacShape(Shape):
@@ -117,6 +120,8 @@ class RbacShape(Shape):
 class AuthorizationShape(Shape):
     rbac: RbacShape = RbacShape()
     """Rules by path, method and role."""
+    decision_cache: KeptFor = Field(default=False, validate_default=True)
+    """For how long nginx may keep a yes, such as 5s; what is counted, or open to everyone, is never kept."""
 
 
 class TlsShape(Shape):

@@ -29,11 +29,17 @@ def _as_instant(value: Any) -> Any:
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
-def _as_span(value: Any) -> Any:
+def span_of(value: Any) -> int | None:
+    """The seconds of `14d` or `5s`; `None` where it is no such text."""
     found = _SPAN.fullmatch(value) if isinstance(value, str) else None
+    return None if found is None else int(found[1]) * _SECONDS[found[2]]
+
+
+def _as_span(value: Any) -> Any:
+    found = span_of(value)
     if found is None:
         raise PydanticCustomError("span", "write 14d, 12h, 30m or 0s")
-    return int(found[1]) * _SECONDS[found[2]]
+    return found
 
 
 Instant = Annotated[float, BeforeValidator(_as_instant), WithJsonSchema({"type": "string"})]

@@ -1,0 +1,24 @@
+"""The shape of what nginx may keep."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from authsvc.adapters.schema.migration import span_of
+from authsvc.core.keeping import LONGEST_S, SHORTEST_S
+
+
+def _as_kept(value: Any) -> Any:
+    off = value is False or value == "off"  # as YAML reads it without quotes, and with them
+    seconds = 0 if off else span_of(value)
+    if seconds is None or not (off or SHORTEST_S <= seconds <= LONGEST_S):
+        raise PydanticCustomError(
+            "decision_cache", "write {least}s to {most}s, or off", {"least": SHORTEST_S, "most": LONGEST_S}
+        )
+    return seconds
+
+
+KeptFor = Annotated[int, BeforeValidator(_as_kept), WithJsonSchema({"type": ["string", "boolean"]})]
