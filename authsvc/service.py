@@ -30,6 +30,7 @@ from authsvc.core.identify import Identifier
 from authsvc.core.model import Decision, MustWait, Reason, Request
 from authsvc.core.provider import Providers
 from authsvc.core.response import Headers, render
+from authsvc.generation import Generation
 
 DEFAULT_CONFIG = "authsvc.yaml"
 SAY_AGAIN_S = 60
@@ -75,6 +76,8 @@ class Service:
             counters=self.limiter,
             receipt_key=_receipt_key(settings, receipt_key),
         )
+        keeps = settings.policy.keeps  # else nginx need not know when to forget
+        self._generation = Generation(settings.digest, self.keyring, self.key_file) if keeps else None
         self._background = Background("limits", self._tend, TEND_S, self.journal.say)
 
     def _api_keys(self, settings: config.Settings) -> ApiKeys | None:
@@ -82,7 +85,7 @@ class Service:
         given = settings.api_keys
         if given is None:
             return None
-        self.key_file = KeyFile(given.file, self._key_file_event)
+        self.key_file = KeyFile(given.file, self._key_file_event, digested=settings.policy.keeps)
         return ApiKeys(self.key_file.current, given.deprecation, given.both, given.qualify_user_id)
 
     def _key_file_event(self, event: str) -> None:
@@ -140,12 +143,14 @@ class Service:
 
         Raises `MustWait` where the request may not wait and would have to."""
         now, started = self._clock(), time.perf_counter()  # a MustWait leaves no trace: the call is asked again
+        made_by = [("X-Auth-Generation", self._generation.current())] if self._generation else []
         decision, headers = self._decide(request, now)
         try:
             self.journal.record(request, decision, time.perf_counter() - started, now)
         except Exception:  # noqa: BLE001 - a full disk must not decide who gets in
             self.journal.trouble("journal_failed")
-        return render(decision, headers, self.settings.rate_headers)
+        status, said = render(decision, headers, self.settings.rate_headers)
+        return status, said + made_by
 
     def _decide(self, request: Request, now: float) -> tuple[Decision, Headers]:
         try:

@@ -91,6 +91,10 @@ class Keyring:
                 ring.forcing.release()
         return self.current(provider, now)
 
+    def held(self) -> tuple[jwks.KeySet | None, ...]:
+        """What is known of each provider's keys, however old."""
+        return tuple(ring.state.keys for ring in self._rings.values())
+
     def trouble(self, provider: str) -> str:
         """Why what is known may not be all there is: the last download failed, or did not end in time. Else ""."""
         return self._rings[provider].trouble
