@@ -16,7 +16,7 @@ from authsvc.adapters.config import Settings
 from authsvc.adapters.keystate import KeyStatus
 from authsvc.adapters.store import MemoryStore
 from authsvc.adapters.yamlfile import visible
-from authsvc.core import jwt, ratelimit, rbac, strict
+from authsvc.core import jwt, keeping, ratelimit, rbac, strict
 from authsvc.core.claims import claim_at
 from authsvc.core.identify import Way
 from authsvc.core.model import Decision, Identity, Reason, Refused, Request, Unavailable
@@ -33,7 +33,13 @@ _ABOUT_TIMES = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.ISSUED_IN
 _ABOUT_ROLES = frozenset({Reason.ROLE_REQUIRED, Reason.INSUFFICIENT_SCOPE})
 _AT_LIMIT = frozenset({Reason.RATE_LIMITED, Reason.LIMITS_UNAVAILABLE})
 _OF_COUNTS = frozenset(
-    {"X-Auth-Receipt", "RateLimit", "RateLimit-Policy", *(f"X-RateLimit-{n}" for n in ("Limit", "Remaining", "Reset"))}
+    {
+        "X-Auth-Receipt",
+        "X-Accel-Expires",
+        "RateLimit",
+        "RateLimit-Policy",
+        *(f"X-RateLimit-{n}" for n in ("Limit", "Remaining", "Reset")),
+    }
 )
 _SHOWN = 10  # of a list of roles, scopes or audiences
 _LATE_KEYS_S = 1.0  # a download that was given up ends a moment later, and only then says why
@@ -192,6 +198,7 @@ def _steps(settings: Settings, call: str, decision: Decision, sent: list[Step], 
         _identity_step(decision, ignored),
         _admit_step(decision),
         _limit_step(settings, decision),
+        *([_kept_step(decision)] if settings.policy.keeps else []),
         *([explainkeys.other_step(decision, decision.other)] if decision.other else []),
     ]
 
@@ -279,6 +286,14 @@ def _limit_step(settings: Settings, decision: Decision) -> Step:
         unlimited = tier is not None and not tier.rates
         return Step("limit", True, f"tier {tier.name}: unlimited" if tier and unlimited else "no limit applies")
     return Step("limit", True, f"{_tier(settings, decision)} (what is used is not asked here)")
+
+
+def _kept_step(decision: Decision) -> Step:
+    if decision.keep_s:
+        return Step("kept", True, f"nginx may keep this yes for {span(decision.keep_s + keeping.GRANULARITY_S)}")
+    why = "refused" if not decision.allowed else "open to everyone" if decision.reason is Reason.PUBLIC else ""
+    why = why or ("counted" if decision.tier else "under a rule or with a credential whose answers are not kept")
+    return Step("kept", None, f"never by nginx: the call is {why}")
 
 
 def _tier(settings: Settings, decision: Decision) -> str:

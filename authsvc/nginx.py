@@ -5,9 +5,11 @@ the list authsvc sends cannot drift apart: a header missing from one of them is 
 room only makes text. It starts nothing, reads no file and knows no configuration format.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
+from authsvc.nginx_cache import CACHE_HTTP, CACHE_SERVER
 from authsvc.nginx_openresty import OPENRESTY
 from authsvc.nginx_templates import MADE_BY, TEMPLATES, UNAVAILABLE
 
@@ -15,6 +17,7 @@ DEFAULT_HEADERS = (
     "X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant", "X-Auth-Method",
     "X-Org-ID", "X-Subscription-Plan",
 )  # fmt: skip
+CACHE_FOLDER = "/var/cache/authsvc-decisions"
 KEY_HEADER = "X-API-Key"  # in the question an API key always has this name, whatever clients call it
 _TOKEN_HEADER = "Authorization"  # noqa: S105 - a header's name
 
@@ -44,7 +47,7 @@ _TAKEN = frozenset(name.lower() for _, name in _VERDICT) | {
     "transfer-encoding", "te", "trailer", "upgrade", "keep-alive", "expect", "date", "server",
     "x-http-method-override", "x-http-method", "x-method-override",
     "x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-prefix", "x-served-path",
-    "x-auth-receipt",
+    "x-auth-receipt", "x-auth-generation", "x-accel-expires",
 }  # fmt: skip
 # Nor may a key: it would be taken away from the API, or a proxy in front writes it.
 _NO_KEY = frozenset(
@@ -52,6 +55,7 @@ _NO_KEY = frozenset(
      "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-original-method"}
 )  # fmt: skip
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*")
+_FOLDER = re.compile(r"[\w./-]+", re.ASCII)
 _UPSTREAM = re.compile(r"unix:/[\w./@+-]+|([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 
 
@@ -61,10 +65,12 @@ def render(
     upstream: str = "127.0.0.1:8000",
     forward_token: bool = False,
     key_header: str = KEY_HEADER,
+    cache_folder: str = CACHE_FOLDER,
 ) -> dict[str, str]:
     """File name -> text. Raises ValueError when a name could not be written into nginx safely.
 
-    `key_header` is where clients send an API key. In Authorization it travels as the token does.
+    `key_header` is where clients send an API key. In Authorization it travels as the token does. In `cache_folder`
+    nginx keeps decisions, where it does.
     """
     headers = _checked_headers(identity_headers)
     key_header = _checked_key_header(key_header, headers)
@@ -78,10 +84,13 @@ def render(
         "forget": _lines(_forget(headers)),
         "pass_on": _lines(_pass_on(headers, forward_token, key_header)),
         "strip": _lines(_strip(headers, forward_token, key_header)),
+        "cache_folder": _checked_folder(cache_folder),
+        "made": _digest([*headers, key_header, upstream]),
         "lua_identity": _lines((f'["{name.lower()}"] = "{_variable(name)}",' for name in headers), indent=8),
         "lua_verdict": _lines((f'["{name.lower()}"] = "{var}",' for var, name in _VERDICT), indent=8),
     }
-    templates = {**TEMPLATES, "authsvc-openresty.conf": OPENRESTY}
+    cached = {"authsvc-cache-http.conf": CACHE_HTTP, "authsvc-cache-server.conf": CACHE_SERVER}
+    templates = {**TEMPLATES, "authsvc-openresty.conf": OPENRESTY, **cached}
     return {name: _fill(MADE_BY + template, blanks) for name, template in templates.items()}
 
 
@@ -114,6 +123,17 @@ def _checked_upstream(upstream: str) -> str:
     if not _UPSTREAM.fullmatch(upstream):
         raise ValueError(f'upstream "{upstream}" is neither "host:port" nor "unix:/path"')
     return upstream
+
+
+def _checked_folder(folder: str) -> str:
+    if not _FOLDER.fullmatch(folder):
+        raise ValueError(f'cache folder "{folder}" is no path of letters, digits and ./_-')
+    return folder
+
+
+def _digest(parts: Sequence[str]) -> str:
+    """What was kept with other files than these is never taken."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _variable(name: str) -> str:

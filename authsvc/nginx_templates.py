@@ -87,7 +87,13 @@ map $authsvc_ends $authsvc_s_sun {
 }
 """
 
-_SERVER = """# Include once in each server { } that has protected locations.
+NOT_KEPT = """\
+    # Shut out settings of your server that would change the answer: a cache would hand one
+    # caller's identity to another, and `error_page 502 =200 ...` would open the door.
+    proxy_cache off;
+"""
+
+_SERVER_START = """# Include once in each server { } that has protected locations.
 
 # Without this line in a server, a protected location there answers 500. It must: the question would be asked
 # of your own `location /`, and whatever that answers would count as a yes.
@@ -140,9 +146,9 @@ location = _authsvc {
     proxy_buffer_size 16k;
     proxy_buffers 4 16k;
 
-    # Shut out settings of your server that would change the answer: a cache would hand one
-    # caller's identity to another, and `error_page 502 =200 ...` would open the door.
-    proxy_cache off;
+"""
+
+_SERVER_REST = """\
     error_page 599 = @authsvc_500;
 }
 
@@ -198,6 +204,8 @@ location @authsvc_500 {
     return 503 '<<unavailable>>\\n';
 }
 """
+
+SERVER = _SERVER_START + NOT_KEPT + _SERVER_REST
 
 LOCATION_NOTES = """\
 # Only for proxy_pass: grpc_pass, fastcgi_pass and uwsgi_pass would still hand on what the client sent.
@@ -290,7 +298,7 @@ default_type application/problem+json;
 
 TEMPLATES = {
     "authsvc-http.conf": _HTTP,
-    "authsvc-server.conf": _SERVER,
+    "authsvc-server.conf": SERVER,
     "authsvc-location.conf": _LOCATION,
     "authsvc-strip.conf": _STRIP,
     "authsvc-proof.conf": _PROOF,

@@ -1,0 +1,283 @@
+"""nginx keeps decisions where decision_cache allows it, and nobody ever gets somebody else's, or one of yesterday."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authsvc.adapters.keyfile import editing
+from authsvc.core import apikeys
+from authsvc.core.apikeys import ApiKey
+from authsvc.demo.processes import NotFound, lua_lines
+from caching_world import Caching, caching
+from scripted_auth import Headers
+
+CONFIG = """\
+authentication:
+  oidc:
+    clock_skew_tolerance: 0
+    providers: [{name: demo, issuer: $ISSUER, audience: $AUDIENCE, allow_insecure_http: true}]
+  api_keys: {keys_file: $FOLDER/keys.jsonl}
+authorization:
+  decision_cache: 5s
+  rbac:
+    rules:
+      - {path: /api/open/*, allowed_roles: []}
+      - {path: /api/number/$NUMBER}
+      - {path: /api/asked/*, decision_cache: off}
+      - {path: /api/counted/*, rate_limit: {limit: 1000/hour}, decision_cache: off}
+      - {path: /api/admin/*, allowed_roles: [admin]}
+      - {path: /api/x, method: [POST, DELETE], allowed_roles: [writer]}
+      - {path: /api/x, allowed_roles: [reader, writer]}
+rate_limit:
+  tiers:
+    rest: {limit: unlimited}
+    free: {limit: 1000/hour, matching_claim: plan=free}
+"""
+
+
+def _minted(folder: Path, **fields: Any) -> str:
+    text, digest = apikeys.mint(os.urandom(32))
+    with editing(str(folder / "keys.jsonl")) as draft:
+        draft.put(ApiKey(digest, "acme", roles=("reader",), **fields))
+    return text
+
+
+@pytest.fixture(scope="module", params=["authsvc-location.conf", "authsvc-openresty.conf"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caching]:
+    try:
+        lua_lines()
+    except NotFound as missing:
+        pytest.skip(str(missing))
+    folder = tmp_path_factory.mktemp("caching")
+    _minted(folder)
+    with caching(folder, request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def world(shared: Caching) -> Caching:
+    shared.configure(numbered())
+    shared.warm()
+    shared.asked.clear()
+    return shared
+
+
+_NUMBERS = itertools.count()
+
+
+def numbered() -> str:
+    """A config that was never in force: nginx does not keep the answers of one that was replaced lately."""
+    return CONFIG.replace("$NUMBER", str(next(_NUMBERS)))
+
+
+def bearer(world: Caching, sub: str, *roles: str, **claims: Any) -> Headers:
+    return (("Authorization", f"Bearer {world.issuer.token(sub, roles=list(roles), **claims)}"),)
+
+
+def test_an_equal_call_is_answered_without_asking_and_names_the_same_caller(world: Caching) -> None:
+    alice = bearer(world, "alice", "reader", email="alice@example.com")
+    first, asked = world.was_asked("/api/x", headers=alice)
+    again, asked_again = world.was_asked("/api/x", headers=alice)
+    assert (first.status, asked, again.status, asked_again) == (200, True, 200, False)
+    told = ("X-User-Id", "X-User-Email", "X-User-Roles", "Authorization")
+    assert again.at_api(*told) == first.at_api(*told)
+    assert again.at_api("X-User-Id") == [("X-User-Id", "alice")]
+
+
+def test_another_user_is_asked_about_and_is_himself(world: Caching) -> None:
+    for name, status in (("alice", 200), ("bob", 200)):
+        for _ in range(2):
+            reply = world.call("/api/x", headers=bearer(world, name, "reader"))
+            assert (reply.status, reply.at_api("X-User-Id")) == (status, [("X-User-Id", name)])
+    carol = bearer(world, "carol")
+    assert [world.call("/api/x", headers=carol).status for _ in range(2)] == [403, 403]
+    assert world.call("/api/x").status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "more", "status"),
+    [
+        ("/api/x", "POST", (), 403),
+        ("/api/x", "DELETE", (), 403),
+        ("/api/x", "HEAD", (), 200),
+        ("/api/admin/x", "GET", (), 403),
+        ("/api/x/", "GET", (), 200),
+        ("/api/x?page=2", "GET", (), 200),
+        ("/api/x", "GET", (("X-Test-Address", "192.0.2.7"),), 200),
+        ("/api/x", "GET", (("X-API-Key", "ask_0000"),), 401),
+    ],
+    ids=["POST", "DELETE", "HEAD", "another path", "a slash", "a query", "another address", "a key beside the token"],
+)
+def test_any_other_input_is_another_question(
+    world: Caching, path: str, method: str, more: Headers, status: int
+) -> None:
+    alice = bearer(world, "alice", "reader", jti=f"{path}{method}{more}")
+    world.call("/api/x", headers=alice)
+    assert world.was_asked("/api/x", headers=alice)[1] is False
+    reply, asked = world.was_asked(path, method=method, headers=(*alice, *more))
+    assert asked is True
+    assert reply.status in (status, 200 if more and "X-API-Key" in more[0] else status)
+
+
+def test_each_method_has_an_answer_of_its_own_that_is_kept_too(world: Caching) -> None:
+    writer = bearer(world, "will", "writer")
+    for method in ("GET", "POST", "DELETE"):
+        assert [world.was_asked("/api/x", method=method, headers=writer)[1] for _ in range(2)] == [True, False]
+
+
+def test_where_nginx_serves_another_path_that_is_another_question(world: Caching) -> None:
+    alice = bearer(world, "alice", "reader", jti="moved")
+    replies = [world.was_asked("/moved/x", headers=alice) for _ in range(2)]
+    assert [(reply.status, asked) for reply, asked in replies] == [(200, True), (200, False)]
+    reply, asked = world.was_asked("/moved/x", headers=(*alice, ("X-Route", "admin")))
+    assert (reply.status, asked) == (403, True)
+
+
+def test_a_text_in_another_header_is_another_credential(world: Caching) -> None:
+    key = _minted(world.folder)
+    time.sleep(0.6)  # the file is looked at every half second
+    world.warm()
+    as_key, as_token = (("X-API-Key", key),), (("Authorization", f"Bearer {key}"),)
+    assert [world.was_asked("/api/x", headers=as_key)[0].status for _ in range(2)] == [200, 200]
+    reply, asked = world.was_asked("/api/x", headers=as_token)
+    assert (reply.status, asked) == (401, True)
+    assert world.was_asked("/api/x", headers=(("X-API-Key", key[:-1]), ("Authorization", key[-1])))[0].status == 401
+
+
+@pytest.mark.parametrize("path", ["/api/open/x", "/api/asked/x", "/api/counted/x", "/api/admin/x"])
+def test_what_is_open_switched_off_counted_or_refused_is_never_kept(world: Caching, path: str) -> None:
+    alice = bearer(world, "alice", "reader", jti=path)
+    for headers in (alice, ()):
+        assert [world.was_asked(path, headers=headers)[1] for _ in range(3)] == [True, True, True]
+
+
+def test_who_is_counted_is_never_kept(world: Caching) -> None:
+    free = bearer(world, "fred", "reader", plan="free")
+    assert [world.was_asked("/api/x", headers=free)[1] for _ in range(3)] == [True, True, True]
+
+
+def test_two_credentials_are_never_kept(world: Caching) -> None:
+    key = _minted(world.folder)
+    time.sleep(0.6)
+    both = (*bearer(world, "alice", "reader"), ("X-API-Key", key))
+    world.warm()
+    replies = [world.was_asked("/api/x", headers=both) for _ in range(3)]
+    assert [(reply.status, asked) for reply, asked in replies] == [(200, True)] * 3
+
+
+def test_nothing_is_kept_for_longer_than_was_allowed(world: Caching) -> None:
+    alice = bearer(world, "alice", "reader", jti="life")
+    world.call("/api/x", headers=alice)
+    kept_at, last_hit = time.monotonic(), 0.0  # it was kept before that
+    while True:
+        began = time.monotonic()
+        if world.was_asked("/api/x", headers=alice)[1]:
+            break
+        last_hit = began
+        time.sleep(0.02)
+    assert 3 < last_hit - kept_at < 5
+
+
+def test_a_token_is_refused_from_its_last_second_on_although_it_was_kept(world: Caching) -> None:
+    ends = int(time.time()) + 7
+    alice = bearer(world, "alice", "reader", exp=ends)
+    asked = []
+    while time.time() < ends:
+        before = time.time()
+        reply, was_asked = world.was_asked("/api/x", headers=alice)
+        assert reply.status == 200 or time.time() >= ends
+        asked.append(was_asked)
+        assert before < ends
+        time.sleep(0.1)
+    assert False in asked  # it was kept meanwhile
+    assert world.call("/api/x", headers=alice).status == 401
+
+
+def test_a_revoked_key_ends_with_the_next_question_whoever_asks_it(world: Caching) -> None:
+    key = _minted(world.folder)
+    time.sleep(0.6)
+    headers: Headers = (("X-API-Key", key),)
+    world.warm()
+    assert [world.was_asked("/api/x", headers=headers)[1] for _ in range(2)] == [True, False]
+    with editing(str(world.folder / "keys.jsonl")) as draft:
+        digest = apikeys.digest_of(key)
+        draft.put(ApiKey(digest, "acme", roles=("reader",), revoked=time.time()))
+    time.sleep(0.6)
+    world.warm()
+    assert world.call("/api/x", headers=headers).status == 401
+
+
+def test_a_revoked_key_that_nobody_asks_about_ends_with_decision_cache(world: Caching) -> None:
+    key = _minted(world.folder)
+    time.sleep(0.6)
+    headers: Headers = (("X-API-Key", key),)
+    world.warm()
+    began = time.monotonic()
+    assert world.call("/api/x", headers=headers).status == 200
+    with editing(str(world.folder / "keys.jsonl")) as draft:
+        draft.put(ApiKey(apikeys.digest_of(key), "acme", revoked=time.time()))
+    while time.monotonic() < began + 8 and world.call("/api/x", headers=headers).status == 200:
+        time.sleep(0.02)
+    assert time.monotonic() - began < 5.5  # of which half a second is that of a busy machine
+
+
+def test_a_changed_rule_holds_from_the_next_question_on(world: Caching) -> None:
+    alice = bearer(world, "alice", "reader", jti="reload")
+    assert [world.was_asked("/api/x", headers=alice)[1] for _ in range(2)] == [True, False]
+    world.configure(numbered().replace("[reader, writer]", "[writer]"))
+    assert world.call("/api/x").status == 401  # any question will do
+    assert world.call("/api/x", headers=alice).status == 403
+
+
+def test_a_worker_that_is_late_never_speaks_for_the_new_config(world: Caching) -> None:
+    alice = bearer(world, "alice", "reader", jti="late")
+    old = world.configure(numbered())
+    world.warm()
+    assert [world.was_asked("/api/x", headers=alice)[1] for _ in range(2)] == [True, False]
+    new = world.configure(numbered().replace("[reader, writer]", "[writer]"))
+    world.warm()
+    for _ in range(5):  # they take turns, as workers do during a reload
+        world.server.app = old
+        assert world.was_asked("/api/x", headers=alice)[1] is True
+        assert world.was_asked("/api/x", headers=alice)[1] is True  # not kept again
+        world.server.app = new
+        assert world.call("/api/x", headers=alice).status == 403
+
+
+def test_a_config_without_the_cache_ends_all_of_it(world: Caching) -> None:
+    alice = bearer(world, "alice", "reader", jti="off")
+    assert [world.was_asked("/api/x", headers=alice)[1] for _ in range(2)] == [True, False]
+    world.configure(numbered().replace("decision_cache: 5s", "decision_cache: off"))
+    world.warm()
+    assert [world.was_asked("/api/x", headers=alice)[1] for _ in range(3)] == [True, True, True]
+
+
+def test_no_credential_lies_in_a_file_and_nobody_else_can_read_one(world: Caching) -> None:
+    token, key = bearer(world, "alice", "reader", email="alice@example.com"), _minted(world.folder)
+    time.sleep(0.6)
+    for headers in (token, (("X-API-Key", key),), (("Authorization", f"ApiKey {key}"),)):
+        world.warm()
+        assert [world.was_asked("/api/x", headers=headers)[1] for _ in range(2)] == [True, False]
+    files = world.kept_files()
+    assert len(files) >= 3
+    secret = [part.encode() for part in (*token[0][1].split()[1].split("."), key, key.split("_")[2])]
+    assert not [part for part in secret for file in files if part in file]
+    assert any(b"alice@example.com" in file for file in files)  # what the API is told does lie there
+    assert os.stat(world.nginx.folder / "kept").st_mode & 0o777 == 0o700
+
+
+def test_nginx_names_what_it_answered_by_itself_in_its_log(world: Caching) -> None:
+    if world.lua_asks:
+        pytest.skip("a variable of a question that Lua asks is not the call's")
+    alice = bearer(world, "alice", "reader", jti="log")
+    for _ in range(2):
+        world.call("/api/x", headers=alice)
+    time.sleep(0.2)
+    assert "MISS\nHIT\n" in (world.nginx.folder / "cached.log").read_text()
