@@ -161,10 +161,9 @@ class Identifier:
         keys = self._check_signature(token, provider, now, may_wait)
         since, until = jwt.check_claims(token, provider, now)
         found = _accepted(provider, token.claims, now)
-        if provider.max_age_s is not None:  # the token becomes too old before it expires
-            return found
-        way.until = until
-        if self.memory is not None:
+        lasts = provider.max_age_s is None  # else the token becomes too old before it expires
+        way.until = until if lasts else 0.0
+        if self.memory is not None and lasts:
             self.memory.put(text, Remembered(found, provider, keys, since, until, len(text)))
         return found
 
