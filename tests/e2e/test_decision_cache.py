@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -257,6 +258,23 @@ def test_a_config_without_the_cache_ends_all_of_it(world: Caching) -> None:
     world.configure(numbered().replace("decision_cache: 5s", "decision_cache: off"))
     world.warm()
     assert [world.was_asked("/api/x", headers=alice)[1] for _ in range(3)] == [True, True, True]
+
+
+def test_what_was_kept_is_found_again_after_it_was_replaced(world: Caching) -> None:
+    """nginx keeps files open: none of them may outlive the one that took its place."""
+    alice = bearer(world, "alice", "reader", jti="twice")
+    for _ in range(2):
+        while world.was_asked("/api/x", headers=alice)[1] is False:
+            time.sleep(0.05)
+        assert world.was_asked("/api/x", headers=alice)[1] is False
+
+
+def test_a_reload_of_nginx_gives_nobody_what_was_another_s(world: Caching) -> None:
+    alice, carol = bearer(world, "alice", "reader", jti="hup"), bearer(world, "carol", jti="hup")
+    world.call("/api/x", headers=alice)
+    os.kill(world.nginx.pid, signal.SIGHUP)
+    time.sleep(0.5)
+    assert [world.call("/api/x", headers=who).status for who in (alice, carol, alice, carol)] == [200, 403, 200, 403]
 
 
 def test_no_credential_lies_in_a_file_and_nobody_else_can_read_one(world: Caching) -> None:
