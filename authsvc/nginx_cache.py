@@ -84,7 +84,7 @@ _KEPT = """\
     proxy_cache_background_update off;
     proxy_cache_revalidate off;
     proxy_ignore_headers Cache-Control Expires;
-    open_file_cache max=4096 inactive=10s;  # a file that was put in another's place is told by nginx's own number for it
+    open_file_cache max=4096 inactive=10s;  # nginx tells a file from one that took its place
     open_file_cache_errors off;
     proxy_store off;
 """
