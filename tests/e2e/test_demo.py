@@ -51,7 +51,14 @@ def test_without_nginx_it_says_what_to_install() -> None:
 
 @contextmanager
 def program(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    """Ctrl-C reaches it, also where this run was started by `nohup ... &`, which has its children ignore it."""
+
+    def hear_ctrl_c() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=hear_ctrl_c
+    ) as running:
         try:
             yield running
         finally:
