@@ -141,7 +141,7 @@ def test_at_a_stop_running_calls_are_answered_and_idle_connections_closed(tmp_pa
         idle.sendall(PLAIN)
         read_answers(idle, 1)
         waits.sendall(SLOW)
-        time.sleep(0.1)
+        time.sleep(0.3)
         os.kill(running.pid, signal.SIGTERM)
         [(status, head, _)] = read_answers(waits, 1)
         assert status == 200
@@ -185,7 +185,7 @@ def test_a_quick_stop_waits_for_nobody(tmp_path: Path) -> None:
         idle.sendall(PLAIN)
         read_answers(idle, 1)
         waits.sendall(PLAIN.replace(b"/auth", b"/slow?3"))
-        time.sleep(0.1)
+        time.sleep(0.3)
         os.kill(running.pid, signal.SIGINT)
         assert read_until_quiet(waits, 4) == (b"", True)
 
