@@ -23,7 +23,7 @@ demo: $(READY) programs ## run it all on loopback, with calls to paste; ARGS=--c
 	@$(BIN)/authsvc demo $(ARGS)
 
 test: $(READY) programs $(OIDC)/node_modules keycloak ## every test, with real nginx and memcached; ARGS goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	@.ci/test $(BIN)/python $(ARGS)
 
 test-fast: $(READY) ## the pure rules only
 	$(BIN)/python -m pytest tests/core $(ARGS)

@@ -274,6 +274,7 @@ def test_who_hangs_is_hung_up_on_when_it_goes_down(issuer: Issuer) -> None:
         assert has_ended(connection)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("behaviour", [Behaviour.HANG, Behaviour.DRIP, Behaviour.ENDLESS])
 def test_closing_lets_go_of_everybody_at_once(behaviour: Behaviour) -> None:
     before = threading.active_count()

@@ -204,6 +204,7 @@ def test_how_long_the_keys_are_good_is_what_the_key_set_says_not_the_discovery(i
     assert found(issuer).max_age_s == 120
 
 
+@pytest.mark.alone
 def test_both_documents_share_one_deadline(issuer: Issuer) -> None:
     """The discovery takes more than a second, and the key set would take seven."""
     issuer.drip_s = 0.015

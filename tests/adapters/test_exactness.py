@@ -17,6 +17,8 @@ from authsvc.demo.issuer import Issuer
 from authsvc.demo.processes import Memcached
 from hammer import THREADS, hammer
 
+pytestmark = pytest.mark.alone
+
 SERVICES, PROCESSES, RUNS = 2, 4, 20
 CONFIG = """\
 authentication:

@@ -568,6 +568,7 @@ def test_many_calls_for_few_tokens_ask_once_for_each(endpoint: Endpoint, world: 
 # ---- an endpoint in trouble
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "act",
     [

@@ -39,6 +39,8 @@ from rings import (
 )
 from waiting import within
 
+pytestmark = pytest.mark.alone
+
 # the second where the last download failed: the key may be new and cannot be had now
 REFUSALS_OF_UNKNOWN_KEYS = (Reason.UNKNOWN_KEY, Reason.KEYS_UNAVAILABLE)
 WAIT_S = 2.0  # what a call waits for keys at most

@@ -20,6 +20,8 @@ from helpers import Clock, in_threads, memcached_stat, paused
 from hostile import Hostile, says
 from waiting import within
 
+pytestmark = pytest.mark.alone
+
 FAST_S = 0.05
 
 

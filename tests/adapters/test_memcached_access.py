@@ -18,6 +18,8 @@ from authsvc.demo.processes import Memcached
 from helpers import in_threads
 from hostile import Act, Authority, Hostile, drips, floods, hangs, says
 
+pytestmark = pytest.mark.alone
+
 PASSWORD = "correct-horse-7741"
 
 

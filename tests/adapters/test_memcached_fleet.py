@@ -21,6 +21,8 @@ from helpers import Clock, in_threads, paused
 from hostile import Relay
 from waiting import within
 
+pytestmark = pytest.mark.alone
+
 LATER_S = RETRY_AFTER_S + 0.01
 
 

@@ -264,6 +264,7 @@ def test_a_replayed_marker_forbids_nothing_once_its_own_time_is_over() -> None:
 # ---- what running processes make of it
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "planted",
     [b"nan", b"inf", b"-inf", b"junk", b"", b"1e400", b"9" * 5000, b"0", b"1", b"99999999999"],

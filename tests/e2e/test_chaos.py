@@ -19,6 +19,8 @@ from authsvc.demo.issuer import Issuer
 from authsvc.demo.stack import CONFIG, Stack, stack
 from faults import Answer, ask, dead, hung, poisoned, wait_for_fleet
 
+pytestmark = pytest.mark.alone
+
 PROVIDERS = ["ok", "down", "hang", "garbage", "rotated"]
 MEMCACHED = {"ok": nullcontext, "down": dead, "hang": hung, "poisoned": poisoned}
 TOKENS = ["good", "expired", "bad signature", "unknown kid"]

@@ -29,6 +29,8 @@ from test_main_job import call
 from waiting import within
 from wire import connect, read_answers
 
+pytestmark = pytest.mark.alone
+
 WORKERS = 3
 WITHIN_S = 1.0  # the promise
 ENOUGH = 30  # answers of each worker, once that second is over

@@ -16,6 +16,8 @@ from faults import dead, empty, hung, wait_for_fleet
 from load import Calls, callers
 from test_limits import CONFIG_HEAD, RULES, burst, fresh
 
+pytestmark = pytest.mark.alone
+
 LIMITS = """\
 rate_limit:
   on_store_error: %s

@@ -17,6 +17,8 @@ from faults import dead, hung
 from load import Calls, callers
 from waiting import within
 
+pytestmark = pytest.mark.alone
+
 FLOOD = 10_000
 WORKERS = 4
 
