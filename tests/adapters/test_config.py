@@ -514,9 +514,9 @@ def test_the_schema_is_json() -> None:
     ],
 )
 def test_a_hostile_file_is_refused_soon(text: str, because: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     lines = mistakes(text)
-    assert time.monotonic() - started < 8
+    assert time.process_time() - started < 8
     assert any(because in line for line in lines)
 
 
