@@ -48,7 +48,7 @@ class RealIssuer(Process):
 
     def ask(self, method: str, url: str, body: str = "", headers: dict[str, str] | None = None) -> str:
         """The body of its answer. Raises ValueError where it refuses: a test must not go on without its rotation."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, url, body, headers or {})
             response = connection.getresponse()
