@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from keycloak_server import Keycloak, needs_keycloak
-from load import Calls, callers
+from load import Calls, callers, keep_calling
 from real_issuers import OidcProvider, RealIssuer, needs_node
 from test_real_issuer import real_stack
 
@@ -69,13 +69,12 @@ def spend(new_issuer: Callable[[], RealIssuer]) -> Minute:
         started = ended = time.monotonic()
         with callers(3, running.nginx.port, tokens, good, pause_s=0.01):
             for at in sorted((*ROTATIONS_S, *FORGED_S)):
-                time.sleep(max(max(started + at, ended + APART_S) - time.monotonic(), 0))
+                time.sleep(max(started + at - time.monotonic(), ended + APART_S - time.monotonic(), 0))
                 if at in ROTATIONS_S:
                     issuer.rotate()
                 else:
                     bogus = iter([forged(tokens.made[-1], number) for number in range(4)])
-                    with callers(1, running.nginx.port, partial(next, bogus, None), bad):
-                        time.sleep(0.5)
+                    keep_calling(running.nginx.port, partial(next, bogus, None), bad, threading.Event())
                 ended = time.monotonic()
             time.sleep(max(started + MINUTE_S - time.monotonic(), 0))
         return Minute(good, bad, running.authsvc.get("/readyz")[0])
