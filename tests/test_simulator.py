@@ -106,7 +106,7 @@ def refuses_the_connection(issuer: Issuer) -> None:
 
 def reads_the_request_and_says_nothing(issuer: Issuer) -> None:
     with begin(issuer) as connection:
-        assert within(2, lambda: issuer.asked == ["/keys"])
+        assert within(5, lambda: issuer.asked == ["/keys"])
         assert is_silent(connection)
 
 
@@ -281,10 +281,10 @@ def test_closing_lets_go_of_everybody_at_once(behaviour: Behaviour) -> None:
     with Issuer() as issuer:
         issuer.behave(behaviour)
         connections = [begin(issuer) for _ in range(5)]
-        assert within(2, lambda: len(issuer.asked) == 5)
+        assert within(5, lambda: len(issuer.asked) == 5)
         started = time.monotonic()
     assert time.monotonic() - started < 0.5
-    assert within(1, lambda: threading.active_count() <= before)
+    assert within(5, lambda: threading.active_count() <= before)
     for connection in connections:
         assert has_ended(connection)
         connection.close()
@@ -298,11 +298,11 @@ def test_a_client_that_hangs_up_leaves_no_trace(
     issuer.drip_s = 0.01
     issuer.behave(behaviour)
     connection = begin(issuer)
-    assert within(2, lambda: issuer.asked == ["/keys"])
+    assert within(5, lambda: issuer.asked == ["/keys"])
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not a farewell
     connection.close()
     issuer.behave(Behaviour.OK)
-    assert within(2, lambda: threading.active_count() <= before)
+    assert within(5, lambda: threading.active_count() <= before)
     assert capfd.readouterr().err == ""
 
 

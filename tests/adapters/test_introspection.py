@@ -537,7 +537,7 @@ def test_a_call_that_waits_for_the_answer_of_another_sees_its_own_time(endpoint:
     threading.Timer(0.3, opened.set).start()
     first = threading.Thread(target=lambda: said.update(first=world.claims()))
     first.start()
-    assert within(2, lambda: len(endpoint.asked) == 1)
+    assert within(5, lambda: len(endpoint.asked) == 1)
     assert world.claims(now=NOW + 1) is None
     first.join()
     assert said["first"] == {"active": True, "exp": NOW + 1}
@@ -643,7 +643,7 @@ def test_after_its_rest_one_call_probes_and_the_others_are_turned_away(endpoint:
     threading.Event().wait(REST_S + 0.05)
     probe = threading.Thread(target=world.claims, args=("probe",))
     probe.start()
-    assert within(2, lambda: len(endpoint.asked) == 2)
+    assert within(5, lambda: len(endpoint.asked) == 2)
     in_threads(8, lambda number: world.trouble(f"token-{number}"))
     assert len(endpoint.asked) == 2
     opened.set()
@@ -685,9 +685,9 @@ def test_a_resolver_that_hangs_holds_no_call_and_its_late_answer_counts_for_noth
     threading.Event().wait(REST_S + 0.05)
     second = threading.Thread(target=lambda: said.append(world.claims()))
     second.start()
-    assert within(2, lambda: len(post.gates) == 2)
+    assert within(5, lambda: len(post.gates) == 2)
     post.gates[0].set()
-    assert within(2, lambda: post.ended == 1)
+    assert within(5, lambda: post.ended == 1)
     threading.Event().wait(0.1)
     third = threading.Thread(target=lambda: said.append(world.claims()))
     third.start()

@@ -80,7 +80,7 @@ def test_it_starts_without_the_provider_says_so_and_recovers_by_itself_soon(
     assert "500" in ring.status()["demo"].told()["problem"]
     issuer.behave(Behaviour.OK)
     clock.pass_(2.3)  # the pause while there are no keys, and its jitter
-    assert within(2, lambda: ring.status()["demo"].problem == "")
+    assert within(5, lambda: ring.status()["demo"].problem == "")
     assert kids(ring.current("demo", clock.now)) == ["key-1"]
 
 
@@ -151,7 +151,7 @@ def test_a_new_key_is_accepted_at_the_next_refresh_without_any_token(make: Rings
     ring = make.started(heard=heard)
     issuer.rotate()
     clock.pass_(331)  # the interval and its jitter
-    assert within(2, lambda: kids(ring.current("demo", clock.now)) == ["key-1", "key-2"])
+    assert within(5, lambda: kids(ring.current("demo", clock.now)) == ["key-1", "key-2"])
     assert "forced" not in heard.events
 
 
@@ -223,7 +223,7 @@ def test_a_new_key_is_accepted_where_the_clock_is_behind_that_of_the_fleet(
     issuer.rotate()
     behind.pass_(5)
     assert kids(late.refresh("demo", behind.now)) == ["key-1", "key-2"]
-    assert within(1, lambda: kids(ahead.current("demo", clock.now)) == ["key-1", "key-2"])
+    assert within(5, lambda: kids(ahead.current("demo", clock.now)) == ["key-1", "key-2"])
     assert issuer.fetches == 2
 
 
@@ -258,7 +258,7 @@ def test_good_keys_stay_until_they_are_too_old_where_the_provider(
     clock.pass_(60)
     with takes(WAIT_S + SLACK_S):
         assert kids(ring.refresh("demo", clock.now)) == ["key-1"]
-    assert within(1, lambda: heard.refreshes == ["ok", OUTCOMES[behaviour]])
+    assert within(5, lambda: heard.refreshes == ["ok", OUTCOMES[behaviour]])
     status = ring.status()["demo"]
     assert (status.problem, status.outcome, status.keys, status.age_s) == ("", OUTCOMES[behaviour], 1, 60)
     assert status.error == ring.trouble("demo") != ""
@@ -406,25 +406,25 @@ def test_a_provider_that_asks_for_a_shorter_pause_is_asked_again_after_it(
     clock.pass_(59)
     assert not within(0.7, lambda: issuer.fetches > 1)
     clock.pass_(8)  # the jitter is a tenth of the pause
-    assert within(1, lambda: issuer.fetches == 2)
+    assert within(5, lambda: issuer.fetches == 2)
 
 
 def test_the_background_tells_how_many_keys_there_are_and_how_old(make: Rings, issuer: Issuer, clock: Clock) -> None:
     heard = Heard()
     make.started(heard=heard)
-    assert within(1, lambda: (1, 0) in heard.states)
+    assert within(5, lambda: (1, 0) in heard.states)
     issuer.behave(Behaviour.ERROR)
     clock.pass_(100)
-    assert within(1, lambda: (1, 100) in heard.states)
+    assert within(5, lambda: (1, 100) in heard.states)
     clock.pass_(TIMES.max_stale_s)
-    assert within(1, lambda: (0, TIMES.max_stale_s + 100) in heard.states)
+    assert within(5, lambda: (0, TIMES.max_stale_s + 100) in heard.states)
 
 
 def test_without_any_keys_the_background_tells_of_none(make: Rings, issuer: Issuer) -> None:
     heard = Heard()
     issuer.behave(Behaviour.ERROR)
     make.started(heard=heard)
-    assert within(1, lambda: (0, 0) in heard.states)
+    assert within(5, lambda: (0, 0) in heard.states)
 
 
 # ---- one forced download per cool-down
@@ -462,13 +462,13 @@ def test_a_thousand_random_kids_make_one_download_a_cooldown(
 
         with takes(WAIT_S + 2 * SLACK_S):
             in_threads(10, lambda _: call(100))
-        assert within(1, lambda: len(heard.refreshes) == 2)
+        assert within(5, lambda: len(heard.refreshes) == 2)
         clock.pass_(29.9)
         call(1)
         assert (heard.events.count("forced"), len(heard.refreshes)) == (1, 2)
         clock.pass_(0.2)
         call(1)
-        assert within(1, lambda: len(heard.refreshes) == 3)
+        assert within(5, lambda: len(heard.refreshes) == 3)
         assert heard.events.count("forced") == 2
         assert heard.events.count("cooldown") > 0
         assert len(issuer.asked) == (0 if behaviour is Behaviour.DOWN else 2)
@@ -563,7 +563,7 @@ def test_a_process_that_starts_during_anothers_download_waits_for_that_and_no_lo
     one, two = make(MemcachedStore([address])), make(MemcachedStore([address]), clock=later)
     issuer.behave(Behaviour.HANG)
     threading.Thread(target=one.start).start()
-    assert within(1, lambda: issuer.fetches == 1)
+    assert within(5, lambda: issuer.fetches == 1)
     threading.Timer(0.2, issuer.behave, [Behaviour.OK]).start()
     with takes(0.9):
         two.start()
@@ -578,7 +578,7 @@ def test_a_forced_download_of_one_is_picked_up_by_the_other(
     issuer.rotate()
     clock.pass_(5)
     assert kids(one.refresh("demo", clock.now)) == ["key-1", "key-2"]
-    assert within(1, lambda: kids(two.current("demo", clock.now)) == ["key-1", "key-2"])
+    assert within(5, lambda: kids(two.current("demo", clock.now)) == ["key-1", "key-2"])
     assert issuer.fetches == 2
 
 
@@ -610,7 +610,7 @@ def test_a_fleet_refreshes_once_an_interval(make: Rings, issuer: Issuer, clock: 
         issuer.rotate()
         clock.pass_(11.1)
         newest = {f"key-{number}" for number in range(1, turn + 1)}
-        assert within(2, lambda newest=newest: all(set(kids(r.current("demo", clock.now))) == newest for r in rings))
+        assert within(5, lambda newest=newest: all(set(kids(r.current("demo", clock.now))) == newest for r in rings))
         assert not within(0.7, lambda turn=turn: issuer.fetches > turn)
 
 
@@ -628,11 +628,11 @@ def test_a_fleet_tries_once_again_after_a_failure(make: Rings, issuer: Issuer, c
     rings = [make.started(MemcachedStore([address])) for _ in range(4)]
     issuer.behave(Behaviour.ERROR)
     clock.pass_(331)
-    assert within(2, lambda: issuer.fetches == 2)
+    assert within(5, lambda: issuer.fetches == 2)
     for attempts in (3, 4):
         assert not within(0.7, lambda attempts=attempts: issuer.fetches >= attempts)
         clock.pass_(keylife.RETRY_S * 1.1)
-        assert within(2, lambda attempts=attempts: issuer.fetches == attempts)
+        assert within(5, lambda attempts=attempts: issuer.fetches == attempts)
     assert all(kids(ring.current("demo", clock.now)) == ["key-1"] for ring in rings)
 
 
@@ -671,7 +671,7 @@ def test_memcached_down_leaves_each_process_to_itself(make: Rings, issuer: Issue
     assert "shared_unreachable" in heard.events
     issuer.rotate()
     clock.pass_(331)
-    assert within(2, lambda: kids(ring.current("demo", clock.now)) == ["key-1", "key-2"])
+    assert within(5, lambda: kids(ring.current("demo", clock.now)) == ["key-1", "key-2"])
 
 
 def test_a_memcached_that_hangs_neither_stops_the_start_nor_the_background(
@@ -714,7 +714,7 @@ def test_a_forked_child_goes_on_by_itself_also_where_a_download_ran(
     clock.pass_(31)
     waiting = threading.Thread(target=ring.refresh, args=("demo", clock.now))
     waiting.start()
-    assert within(1, lambda: issuer.fetches == 2)  # now a thread holds the lock of forced downloads
+    assert within(5, lambda: issuer.fetches == 2)  # now a thread holds the lock of forced downloads
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
@@ -832,7 +832,7 @@ def test_a_forced_download_does_not_count_on_one_that_began_before_it(
     issuer.behave(Behaviour.HANG)
     inner = ring._rings["demo"]
     running = ring._download(inner)
-    assert within(2, lambda: len(issuer.asked) > 1)
+    assert within(5, lambda: len(issuer.asked) > 1)
     issuer.rotate()
     clock.pass_(31)
     caller = threading.Thread(target=lambda: ring.refresh("demo", clock.now))

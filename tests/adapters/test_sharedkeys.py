@@ -294,7 +294,7 @@ def test_a_planted_marker_does_not_stop_the_refresh_in_the_background(
     issuer.rotate()
     store.set(f"{store.place}:{REFRESH}", b"99999999999", 10**6)
     clock.pass_(331)
-    assert within(2, lambda: kids(ring.current("demo", clock.now)) == ["key-1", "key-2"])
+    assert within(5, lambda: kids(ring.current("demo", clock.now)) == ["key-1", "key-2"])
 
 
 @PLANTED
@@ -354,7 +354,7 @@ def test_a_replay_of_an_older_set_replaces_nothing_and_is_reported_and_replaced(
     newest = store.written[store.place]
     assert "outdated" not in heard.events
     store.set(store.place, old, 60)
-    assert within(1, lambda: store.get(store.place) == newest)
+    assert within(5, lambda: store.get(store.place) == newest)
     assert kids(ring.current("demo", clock.now)) == ["key-2"]
     assert heard.events.count("outdated") == 1
     assert issuer.fetches == 2
