@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_it_measures_without_an_error() -> None:
     rows = "A,B,C,D,E,F,G,H,K,L,Z"  # of each kind of row one; no peer
