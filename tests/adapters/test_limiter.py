@@ -33,7 +33,7 @@ def who() -> str:
 
 @pytest.fixture(params=["memory", "memcached"])
 def store(request: pytest.FixtureRequest, address: str) -> Store:
-    return MemoryStore() if request.param == "memory" else MemcachedStore([address])
+    return MemoryStore() if request.param == "memory" else Patient([address])
 
 
 def shared() -> CountingStore:

@@ -7,15 +7,15 @@ import time
 
 import pytest
 
-from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.store import MemoryStore, Store, StoreDown
+from hammer import Patient
 from helpers import Clock, in_threads
 from waiting import within
 
 
 @pytest.fixture(params=["memory", "memcached"])
 def store(request: pytest.FixtureRequest, address: str) -> Store:
-    return MemoryStore() if request.param == "memory" else MemcachedStore([address])
+    return MemoryStore() if request.param == "memory" else Patient([address])
 
 
 def test_what_was_never_set_is_none(store: Store, key: str) -> None:
