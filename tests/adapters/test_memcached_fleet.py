@@ -167,7 +167,7 @@ def test_a_server_that_stands_still_costs_one_timeout_and_no_call(fleet: Fleet) 
     for key in lost:
         counted = fleet.store.incr(key, 60)
         assert counted in (11, 12, 13)  # its own count, with what reached it while it stood; never the sum with 2
-        assert fleet.store.get(key) == b"%d" % counted
+        assert int(fleet.store.get(key) or 0) in range(counted, 14)  # some of that may reach it only now
         assert sorted(fleet.held(key)) == sorted([b"2", b"%d" % counted])
 
 
