@@ -168,7 +168,7 @@ def test_a_server_that_stands_still_costs_one_timeout_and_no_call(fleet: Fleet) 
         counted = fleet.store.incr(key, 60)
         assert counted in (11, 12, 13)  # its own count, with what reached it while it stood; never the sum with 2
         assert int(fleet.store.get(key) or 0) in range(counted, 14)  # some of that may reach it only now
-        assert sorted(fleet.held(key)) == sorted([b"2", b"%d" % counted])
+        assert within(2, lambda key=key: sorted(fleet.held(key)) == sorted([b"2", fleet.store.get(key)]))  # type: ignore[misc]
 
 
 def test_what_fails_goes_to_all_the_others(fleet: Fleet) -> None:
