@@ -20,7 +20,7 @@ Quotas = tuple[Quota, ...]
 MAX_REMEMBERED = 50_000
 IDLE_S = 60.0  # a lease that is not used for so long is given back
 MAX_LEASE = 1024
-GROWTH = 4  # the fourth reservation of a busy caller is of 64 calls
+GROWTH = 8  # the third reservation of a busy caller is of 64 calls; who was away begins at an eighth of his last one
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ class Limiter:
         return (Quota(tier.name, rate.limit, rate.period_s, left, math.ceil(ends_at - now)),)
 
     def _take_lease(self, seat: _Seat) -> int:
-        left, seat.left, seat.wanted = seat.left, 0, 1
+        left, seat.left = seat.left, 0
         self._lent.pop(id(seat), None)
         return left
 
@@ -158,7 +158,7 @@ class Limiter:
         if not self._store.shared or len(charge.tier.rates) > 1:
             return charge.cost
         busy = 0 <= now - seat.used_at < IDLE_S
-        seat.wanted = min(seat.wanted * GROWTH, MAX_LEASE) if busy else 1
+        seat.wanted = min(seat.wanted * GROWTH, MAX_LEASE) if busy else max(seat.wanted // GROWTH, 1)
         asked = window.lease(charge.tier.rates[0], seat.wanted * charge.cost, seat.room, self._processes())
         asked -= asked % charge.cost
         with self._lock:

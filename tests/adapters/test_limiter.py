@@ -372,8 +372,20 @@ def test_what_an_idle_caller_does_not_use_is_given_back(who: str) -> None:
     counting.calls.clear()
     limiter.tidy(NOW + IDLE_S + 5)
     assert (counting.calls, limiter._lent) == ([], {})
-    assert passes(limiter, charge, NOW + IDLE_S + 6) == 1
-    assert counts(counting, charge, NOW) == [201]
+
+
+def test_who_comes_back_reserves_less_each_time_and_at_last_nothing(who: str) -> None:
+    counting, charge = shared(), call(who, BUSY)
+    limiter, reserved = leased(counting, charge, NOW), []
+    for turn in range(1, 6):
+        now = NOW + turn * (IDLE_S + 1)
+        limiter.tidy(now)
+        before = counts(counting, charge, NOW)[0]
+        assert passes(limiter, charge, now) == 1
+        reserved.append(counts(counting, charge, NOW)[0] - before)
+    assert reserved == sorted(reserved, reverse=True)
+    assert reserved[0] > 1
+    assert reserved[-1] == 1
 
 
 def test_after_a_clock_was_set_back_a_lease_is_idle_too(who: str) -> None:
@@ -388,7 +400,7 @@ def test_no_lease_crosses_into_the_next_window(who: str) -> None:
     limiter = leased(counting, charge, NOW + 3599.9)
     before = counts(counting, charge, NOW)
     assert passes(limiter, charge, NOW + 3600 + 1800) == 1
-    assert counts(counting, charge, NOW + 3600) == [1]
+    assert counts(counting, charge, NOW + 3600) == [1 + limiter._seat(charge).left]
     assert counts(counting, charge, NOW) == before
 
 
