@@ -61,8 +61,9 @@ def test_one_of_three_killed_under_load_loses_its_own_counts_and_no_call_goes_wr
     users = {user: fleet.running.issuer.token(user, plan="many") for user in (fresh() for _ in range(USERS))}
     statuses: dict[str, list[int]] = {user: [] for user in users}
 
-    def rounds(count: int) -> None:
+    def rounds(count: int, pause_s: float = 0.0) -> None:
         for _ in range(count):
+            time.sleep(pause_s)
             for user, status in fleet.round(users).items():
                 statuses[user].append(status)
 
@@ -73,7 +74,7 @@ def test_one_of_three_killed_under_load_loses_its_own_counts_and_no_call_goes_wr
     hit = {user for user, found in homes.items() if found == [killed]}
     assert 0 < len(hit) < USERS
     with ThreadPoolExecutor(1) as other:
-        going_on = other.submit(rounds, 2 * LIMIT + 4)
+        going_on = other.submit(rounds, 2 * LIMIT + 4, 0.05)  # two seconds at least to use the limit up
         time.sleep(0.1)
         with dead(killed):
             assert {len(found) < LIMIT for found in statuses.values()} == {True}, "killed too late to be noticed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from authsvc.adapters.schema.migration import span_of
@@ -21,4 +21,13 @@ def _as_kept(value: Any) -> Any:
     return seconds
 
 
-KeptFor = Annotated[int, BeforeValidator(_as_kept), WithJsonSchema({"type": ["string", "boolean"]})]
+def _as_written(seconds: int) -> str | bool:
+    return f"{seconds}s" if seconds else False
+
+
+KeptFor = Annotated[
+    int,
+    BeforeValidator(_as_kept),
+    PlainSerializer(_as_written),
+    WithJsonSchema({"type": ["string", "boolean"]}),
+]
