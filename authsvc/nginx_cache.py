@@ -12,9 +12,15 @@ CACHE_HTTP = """\
 # allows it. In each server { } include authsvc-cache-server.conf INSTEAD of authsvc-server.conf. Takes the Lua module.
 #
 # What lies in this folder are identity headers as the API gets them (ids, emails, roles), never a token or a key.
-# Only nginx can read it (0700); on a tmpfs it is on no disk.
+# Only nginx can read it (0700); on a tmpfs it is on no disk. nginx makes the folder, not the one above it.
 proxy_cache_path <<cache_folder>> levels=1:2 keys_zone=authsvc_kept:10m inactive=1m max_size=256m use_temp_path=off;
 
+# authsvc-cache-server.conf asks for this: without this file nginx does not start.
+map "" $authsvc_cache_http {
+    default off;
+}
+
+# "unknown directive" here? nginx lacks the Lua module: apt-get install libnginx-mod-http-lua, and see that it loads it.
 # A secret of this nginx, with which what is kept is named, and the generation of authsvc's that is kept now.
 lua_shared_dict authsvc_state 128k;
 """
@@ -23,7 +29,7 @@ _KEPT = """\
     # What authsvc allows to be kept is kept for as long as it said in X-Accel-Expires, and for nothing else than the
     # same question. $authsvc_cached is good to have in your log_format: HIT where authsvc was not asked (with
     # authsvc-openresty.conf it stays empty).
-    set $authsvc_zone off;
+    set $authsvc_zone $authsvc_cache_http;  # off
     set $authsvc_ckey "";
     set $authsvc_cgen "";
     set $authsvc_cached "";

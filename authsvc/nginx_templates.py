@@ -50,6 +50,11 @@ map "$upstream_status/$upstream_http_x_auth_status/$upstream_http_x_auth_receipt
     "~^([^/]*[ ,:])?200/200/." $upstream_http_x_auth_receipt;  # after a second try the status is a list: "502, 200"
 }
 
+# For your log_format, with decision_cache: HIT where nginx answered by itself. Empty without it.
+map "" $authsvc_cached {
+    default "";
+}
+
 # The API key, from the header in which clients send it. Sent twice, nginx from 1.23 on shows both, joined by a comma,
 # and authsvc refuses them. An older nginx shows the first only, and that one is judged: no directive of it can tell
 # that there is a second. Your API never sees that one. authsvc-openresty.conf joins them in every nginx.

@@ -34,7 +34,10 @@ def notes(shaped: ConfigShape) -> Iterator[str]:
     kept = [(f"rules.{number}", one) for number, one in enumerate(rules) if _kept(one, for_all) and not _never(one)]
     if not kept and not for_all:
         return
-    yield "decision_cache: what nginx answers by itself is not counted, not audited and in no metric"
+    yield (
+        "decision_cache: what nginx answers by itself is not counted, not audited and in no metric; "
+        "it needs authsvc-cache-http.conf and authsvc-cache-server.conf in nginx, and its Lua module"
+    )
     counted = [name for name, tier in shaped.rate_limit.tiers.items() if _counts(tier.limit)]
     asked = [name for name, one in kept if one.rate_limit is None or one.rate_limit.cost]
     asked += ["paths that no rule governs"] if for_all and (not rbac.enabled or rbac.default != "deny") else []
