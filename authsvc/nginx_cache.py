@@ -74,10 +74,12 @@ _KEPT = """\
             or var.upstream_http_ratelimit or var.upstream_http_x_ratelimit_limit)
         local allowed = ngx.status == 200 and var.upstream_http_x_auth_status == "200"
         local lives = (var.upstream_http_x_accel_expires or ""):match("^[1-9]%d?$")
-        if name and allowed and lives and plain and var.authsvc_cgen == current then var.authsvc_unkept = "" end
+        local soon = tonumber(var.upstream_header_time)  -- what was long on its way is older than nginx knows
+        local fresh = soon and soon < 0.5 and var.authsvc_cgen == current
+        if name and allowed and lives and plain and fresh then var.authsvc_unkept = "" end
     }
     proxy_cache $authsvc_zone;
-    proxy_cache_key $authsvc_ckey;
+    proxy_cache_key "decision $authsvc_ckey";
     proxy_no_cache $authsvc_unkept;  # looked at when the answer is there
     # Shut out settings of your server that would keep more, or show what is too old. `error_page 502 =200 ...` would
     # open the door.

@@ -38,6 +38,7 @@ class _Seat:
     at: Window | None = None
     room: int = 0  # what was left of the limit when it was last counted
     reserving: bool = False  # a thread does, and its lease is enough for all of them
+    forgotten: bool = False  # somebody set the counts back: what is on its way for it counts no more
     used_at: float = float("-inf")
     waits: Quotas = ()
     waits_from: float = 0.0
@@ -100,7 +101,9 @@ class Limiter:
             return
         with self._lock:
             for key in [key for key, seat in list(self._seats.items()) if seat.charge.subject in subjects]:
-                self._take_lease(self._seats.pop(key))
+                seat = self._seats.pop(key)
+                seat.forgotten = True
+                self._take_lease(seat)
             for name in [name for name in list(self._closed) if window.subject(name) in subjects]:
                 self._closed.pop(name, None)
 
@@ -151,7 +154,8 @@ class Limiter:
             rates = [window.share(rate, self._processes()) for rate in charge.tier.rates]
             return self._count(self._local, _Memory(), rates, charge.cost, seat, now)
         finally:
-            seat.reserving = seat.reserving and asked == charge.cost
+            if asked != charge.cost:
+                seat.reserving = False
 
     def _ask(self, seat: _Seat, charge: Charge, now: float) -> int:
         """How many calls to reserve: more each time for a busy caller, where the tier has one window."""
@@ -188,7 +192,7 @@ class Limiter:
         left = kept - seat.charge.cost
         with self._lock:
             seat.waits, seat.pause_s, seat.used_at, seat.room = (), 0.5, now, quotas[0].remaining
-            if left:
+            if left and not seat.forgotten:
                 same = seat.at is not None and seat.at.number == rows[0][2].number
                 seat.left, seat.at = left + (seat.left if same else 0), rows[0][2]
                 self._lent[id(seat)] = seat

@@ -30,5 +30,9 @@ def _varies(rule: Rule) -> bool:
 
 
 def seconds(at_most_s: int, until: float, now: float) -> int:
-    """The value of X-Accel-Expires: no kept answer is older than `at_most_s`, or there after `until`."""
+    """The value of X-Accel-Expires.
+
+    No kept answer is there after `until`, nor older than `at_most_s` and half a second: what took longer to nginx is
+    not kept.
+    """
     return max(int(min(at_most_s, until - now - DELAY_S)) - GRANULARITY_S, 0)

@@ -12,7 +12,7 @@ import pytest
 from authsvc.adapters import limiter as limiter_module
 from authsvc.adapters.limiter import IDLE_S, Limiter, OnStoreError
 from authsvc.adapters.memcached import MemcachedStore
-from authsvc.adapters.store import MemoryStore, Store
+from authsvc.adapters.store import Entry, MemoryStore, Store
 from authsvc.core import ratelimit, window
 from authsvc.core.model import Identity, Quota, Reason, Unavailable
 from authsvc.core.ratelimit import Charge, Limits, Rate, Spending, Tier
@@ -475,6 +475,38 @@ def test_after_a_reset_lease_waiting_and_what_was_counted_before_are_forgotten(w
     assert passes(limiter, other, NOW + 0.1) == 0
     limiter.tidy(NOW + 60)  # nothing that was reserved before the reset is taken off what was counted after it
     assert counts(store, busy, NOW) == [1]
+
+
+class Meeting(MemoryStore):
+    """A store in which somebody resets the counts just after a call was counted."""
+
+    shared = True
+    reset: Callable[[], None] | None = None
+
+    def incr_many(self, entries: Sequence[Entry]) -> list[int]:
+        counted = super().incr_many(entries)
+        if self.reset is not None:
+            act, self.reset = self.reset, None
+            act()
+        return counted
+
+
+def test_a_reservation_that_meets_a_reset_is_not_given_back_to_what_is_counted_after_it(who: str) -> None:
+    store, charge = Meeting(), call(who, BUSY)
+    limiter = Limiter(store)
+    passes(limiter, charge, NOW, 12)
+    limiter._seat(charge).left = 0
+
+    def reset() -> None:
+        store.delete([window.window(charge.tier.rates[0], charge.subject, NOW).current])
+        limiter.forget({who, charge.subject})
+
+    store.reset = reset
+    passes(limiter, charge, NOW)
+    passes(limiter, charge, NOW)
+    before = counts(store, charge, NOW)[0] - limiter._seat(charge).left
+    limiter.tidy(NOW + IDLE_S + 1)
+    assert counts(store, charge, NOW)[0] >= before
 
 
 def test_nobody_to_forget_is_nothing_to_do(who: str) -> None:

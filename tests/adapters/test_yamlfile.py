@@ -66,6 +66,9 @@ PIECES = [
         "\t",
         "?",
         "? ",
+        "!",
+        "! ",
+        "|#x",
         "\r\n",
         "\ufeff",
         "::",
@@ -114,7 +117,7 @@ def test_a_file_with_one_thing_replaced_is_read_alike(file, at, length, piece):
 
 def test_the_quick_reader_is_that_of_usual_files_and_not_of_what_it_reads_otherwise():
     assert isinstance(_loader("a: [é, b]\n", True), _Quick)
-    for text in ("a:\tb", "{a? b}", "a: \xa0", "a: b\r\n"):
+    for text in ("a:\tb", "{a? b}", "a: \xa0", "a: b\r\n", "a: !", "[! , b]", "a: |#x", "a: >-2#x"):
         assert isinstance(_loader(text, True), yaml.SafeLoader)
 
 

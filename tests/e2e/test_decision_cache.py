@@ -186,6 +186,23 @@ def test_nothing_is_kept_for_longer_than_was_allowed(world: Caching) -> None:
     assert 3 < last_hit - kept_at < 5
 
 
+def test_an_answer_that_was_long_on_its_way_is_not_kept(world: Caching) -> None:
+    """Its time runs from the decision, and nginx counts from when it came."""
+    alice = bearer(world, "alice", "reader", jti="slow")
+    app = world.configure(numbered())
+    world.warm()
+
+    def slow(environ: dict[str, Any], start: Any) -> Any:
+        answer = app(environ, start)
+        time.sleep(0.7)
+        return answer
+
+    world.server.app = slow
+    assert world.was_asked("/api/x", headers=alice)[1] is True
+    world.server.app = app
+    assert [world.was_asked("/api/x", headers=alice)[1] for _ in range(2)] == [True, False]
+
+
 def test_a_token_is_refused_from_its_last_second_on_although_it_was_kept(world: Caching) -> None:
     ends = int(time.time()) + 7
     alice = bearer(world, "alice", "reader", exp=ends)
