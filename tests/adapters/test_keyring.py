@@ -625,9 +625,10 @@ def test_a_fleet_of_real_clocks_with_a_short_interval_downloads_about_once_in_it
 
 
 def test_a_fleet_tries_once_again_after_a_failure(make: Rings, issuer: Issuer, clock: Clock, address: str) -> None:
-    rings = [make.started(MemcachedStore([address])) for _ in range(4)]
+    times = KeyTimes(refresh_interval_s=10)  # and the clock passes it by less than what makes a download overdue
+    rings = [make.started(MemcachedStore([address]), times=times) for _ in range(4)]
     issuer.behave(Behaviour.ERROR)
-    clock.pass_(331)
+    clock.pass_(11.1)
     assert within(5, lambda: issuer.fetches == 2)
     for attempts in (3, 4):
         assert not within(0.7, lambda attempts=attempts: issuer.fetches >= attempts)
