@@ -55,16 +55,6 @@ def _upstream(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
-def _cache_folder(_: click.Context, __: click.Parameter, value: str) -> str:
-    from authsvc.nginx import render
-
-    try:
-        render([], cache_folder=value)
-    except ValueError as problem:
-        raise click.BadParameter(str(problem)) from None
-    return value
-
-
 class _Main(click.Group):
     """Imports the groups of `LATER` when they are called. For `--help` they are a line each: 80 ms in place of 120."""
 
@@ -208,17 +198,10 @@ def explain(file: str, token: str | None, key: str | None, ip: str, as_json: boo
     help="Where nginx reaches authsvc: host:port or unix:/path",
 )
 @click.option("--forward-token", is_flag=True, help="Pass the bearer token on to the API.")
-@click.option(
-    "--cache-folder",
-    default="/var/cache/authsvc-decisions",
-    show_default=True,
-    callback=_cache_folder,
-    help="Where nginx keeps decisions, with decision_cache in the config",
-)
 @click.option("-o", "--output", type=click.Path(file_okay=False), help="Write the files into this folder.")
-def nginx(file: str, upstream: str, forward_token: bool, cache_folder: str, output: str | None) -> None:
+def nginx(file: str, upstream: str, forward_token: bool, output: str | None) -> None:
     """Print the nginx include files for this config, or write them with -o."""
-    files = _nginx_files(file, upstream, forward_token, cache_folder)
+    files = _nginx_files(file, upstream, forward_token)
     if output is not None:
         _write(Path(output), files)
         return
@@ -261,7 +244,7 @@ def _line() -> str:
     return sys.stdin.buffer.readline().decode("utf-8", "replace")
 
 
-def _nginx_files(file: str, upstream: str, forward_token: bool, cache_folder: str) -> dict[str, str]:
+def _nginx_files(file: str, upstream: str, forward_token: bool) -> dict[str, str]:
     from authsvc.core.response import BASE_HEADERS
     from authsvc.nginx import KEY_HEADER, render
 
@@ -269,13 +252,7 @@ def _nginx_files(file: str, upstream: str, forward_token: bool, cache_folder: st
     headers = [*BASE_HEADERS, *settings.extract]
     key_header = settings.api_keys.header if settings.api_keys else KEY_HEADER
     try:
-        return render(
-            headers,
-            upstream=upstream,
-            forward_token=forward_token,
-            key_header=key_header,
-            cache_folder=cache_folder,
-        )
+        return render(headers, upstream=upstream, forward_token=forward_token, key_header=key_header)
     except ValueError as problem:
         click.echo(f"{file}: authentication.oidc.extract_headers: {problem}", err=True)
         sys.exit(3)

@@ -17,7 +17,6 @@ DEFAULT_HEADERS = (
     "X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant", "X-Auth-Method",
     "X-Org-ID", "X-Subscription-Plan",
 )  # fmt: skip
-CACHE_FOLDER = "/var/cache/authsvc-decisions"
 KEY_HEADER = "X-API-Key"  # in the question an API key always has this name, whatever clients call it
 _TOKEN_HEADER = "Authorization"  # noqa: S105 - a header's name
 
@@ -41,6 +40,8 @@ _VERDICT = (
     ("authsvc_link", "Link"),
     ("authsvc_warn", "X-Auth-Warning"),
 )
+# What an nginx that keeps decisions says again, beside the identity: all that goes with a yes that is not counted.
+_KEPT = ("X-Auth-Status", "X-Auth-Reason", "Deprecation", "Sunset", "Link", "X-Auth-Warning")
 # Headers that already have a meaning to nginx or to these files: an identity may not travel in them.
 _TAKEN = frozenset(name.lower() for _, name in _VERDICT) | {
     "authorization", "x-api-key", "x-request-id", "host", "connection", "content-length", "content-type",
@@ -55,7 +56,6 @@ _NO_KEY = frozenset(
      "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-original-method"}
 )  # fmt: skip
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*")
-_FOLDER = re.compile(r"[\w./-]+", re.ASCII)
 _UPSTREAM = re.compile(r"unix:/[\w./@+-]+|([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 
 
@@ -65,15 +65,14 @@ def render(
     upstream: str = "127.0.0.1:8000",
     forward_token: bool = False,
     key_header: str = KEY_HEADER,
-    cache_folder: str = CACHE_FOLDER,
 ) -> dict[str, str]:
     """File name -> text. Raises ValueError when a name could not be written into nginx safely.
 
-    `key_header` is where clients send an API key. In Authorization it travels as the token does. In `cache_folder`
-    nginx keeps decisions, where it does.
+    `key_header` is where clients send an API key. In Authorization it travels as the token does.
     """
     headers = _checked_headers(identity_headers)
     key_header = _checked_key_header(key_header, headers)
+    kept = [*_KEPT, *headers]
     blanks = {
         "upstream": _checked_upstream(upstream),
         "key_source": f"http_{_folded(key_header)}",
@@ -81,10 +80,12 @@ def render(
         "key": '""' if key_header == _TOKEN_HEADER else "$authsvc_key",
         "ask": _lines(_ask(headers)),
         "unavailable": UNAVAILABLE,
+        "kept_empty": _lines(f'set $authsvc_k{number} "";' for number in range(len(kept))),
+        "kept_pattern": _kept_pattern(len(kept)),
+        "kept_fields": ", ".join(f'"{name}"' for name in kept),
         "forget": _lines(_forget(headers)),
         "pass_on": _lines(_pass_on(headers, forward_token, key_header)),
         "strip": _lines(_strip(headers, forward_token, key_header)),
-        "cache_folder": _checked_folder(cache_folder),
         "made": _digest([*headers, key_header, upstream]),
         "lua_identity": _lines((f'["{name.lower()}"] = "{_variable(name)}",' for name in headers), indent=8),
         "lua_verdict": _lines((f'["{name.lower()}"] = "{var}",' for var, name in _VERDICT), indent=8),
@@ -125,12 +126,6 @@ def _checked_upstream(upstream: str) -> str:
     return upstream
 
 
-def _checked_folder(folder: str) -> str:
-    if not _FOLDER.fullmatch(folder):
-        raise ValueError(f'cache folder "{folder}" is no path of letters, digits and ./_-')
-    return folder
-
-
 def _digest(parts: Sequence[str]) -> str:
     """What was kept with other files than these is never taken."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -145,10 +140,17 @@ def _folded(name: str) -> str:
 
 
 def _ask(headers: Sequence[str]) -> Iterable[str]:
+    """From the answer, or from what was kept of an earlier one: never is there both."""
     pairs = [*_VERDICT, *((_variable(name), name) for name in headers)]
-    yield from (f"auth_request_set ${var} $upstream_http_{_folded(name)};" for var, name in pairs)
+    places = {name: f"$authsvc_k{number}" for number, name in enumerate([*_KEPT, *headers])}
+    for var, name in pairs:
+        yield f"auth_request_set ${var} {places.get(name, '')}$upstream_http_{_folded(name)};"
     yield "auth_request_set $authsvc_code $upstream_status;"
     yield "auth_request_set $authsvc_receipt $authsvc_receipt_now;"
+
+
+def _kept_pattern(count: int) -> str:
+    return "^" + "".join(rf"(?<authsvc_k{number}>[^\n]*)\n" for number in range(count)) + "$"
 
 
 def _forget(headers: Sequence[str]) -> Iterable[str]:

@@ -12,6 +12,7 @@ OPENRESTY = f"""# Include INSTEAD of authsvc-location.conf, in nginx with the Lu
 <<forget>>
 if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
 set $authsvc_served "";
+set $authsvc_by_lua yes;  # for authsvc-cache-server.conf
 
 access_by_lua_block {{
     local identity = {{

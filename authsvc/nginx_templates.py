@@ -267,8 +267,11 @@ _LOCATION = f"""# Include in each location that authsvc protects, beside its pro
 {LOCATION_NOTES}
 if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
 set $authsvc_served $uri;
+# What nginx kept of an earlier answer, with authsvc-cache-server.conf: nothing yet.
+<<kept_empty>>
 auth_request _authsvc;
-# What it answered. $authsvc_reason is good to have in your log_format, and $authsvc_shadow while limits are tried out.
+# What it answered, or what nginx kept of it. $authsvc_reason is good to have in your log_format, and
+# $authsvc_shadow while limits are tried out.
 <<ask>>
 
 # Leave proxy_intercept_errors off, and the 401 and 403 of your API stay as they are.

@@ -186,13 +186,6 @@ def test_nginx_refuses_an_upstream_that_nginx_could_not_reach(good: str, upstrea
     assert f"{upstream!r} is no address of authsvc: write host:port or unix:/path, without http://" in in_a_line(done)
 
 
-def test_nginx_keeps_decisions_where_it_is_told_to_and_nowhere_that_nginx_would_misread(good: str) -> None:
-    assert "proxy_cache_path /dev/shm/kept levels" in run("nginx", "-c", good, "--cache-folder", "/dev/shm/kept").stdout
-    done = run("nginx", "-c", good, "--cache-folder", "/a; b")
-    assert done.exit_code == 2
-    assert "is no path of letters" in in_a_line(done)
-
-
 @pytest.mark.parametrize("name", sorted(nginx._TAKEN))
 def test_a_header_that_nginx_cannot_use_is_refused_by_check(good: str, tmp_path: Path, name: str) -> None:
     file = tmp_path / "taken.yaml"

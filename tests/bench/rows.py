@@ -174,14 +174,13 @@ class World:
         served = self._served(config, folder, "fast")
         front = FRONT.replace("authsvc-http.conf;", f"authsvc-http.conf; include {CACHE_FILE};", 1)
         front = front.replace("authsvc-server.conf", "authsvc-cache-server.conf")
-        return Door(self.nginx(front, served.upstream, lua_lines(), cache_folder=str(folder / "kept")), served.pid)
+        return Door(self.nginx(front, served.upstream, lua_lines()), served.pid)
 
     def nginx(self, server: str, upstream: str = "127.0.0.1:1", modules: str = "", **blanks: Any) -> Nginx:
         port = free_port()
         base = modules + BASE_CONFIG.replace("error.log info", "error.log error")
         inside = server % {"port": port, **blanks}
-        more = {"cache_folder": blanks["cache_folder"]} if "cache_folder" in blanks else {}
-        files = nginx.render(nginx.DEFAULT_HEADERS, upstream=upstream, **more)
+        files = nginx.render(nginx.DEFAULT_HEADERS, upstream=upstream)
         return self.running.enter_context(Nginx(f"{base}http {{\n{TEMP_PATHS}{inside}}}\n", port, files))
 
     def _served(self, config: str, folder: Path, worker: str) -> Authsvc:

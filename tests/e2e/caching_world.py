@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from authsvc import nginx
 from authsvc.adapters import config
@@ -36,6 +36,7 @@ SERVER = """\
             if ($http_x_route = admin) { rewrite ^ /api/admin/x last; }
             rewrite ^ /api/x last;
         }
+        location /api/first/ { include %(location)s; try_files /none /api/then/$http_x_route; }
         location /api/ { include %(location)s; proxy_pass http://api; }
     }
 """
@@ -83,8 +84,17 @@ class Caching:
         """One question, so that nginx has heard of the generation in force."""
         self.call(path, headers=headers)
 
-    def kept_files(self) -> list[bytes]:
-        return [file.read_bytes() for file in (self.nginx.folder / "kept").rglob("*") if file.is_file()]
+    def kept_memory(self) -> bytes:
+        """What lies in the memory that the processes of nginx share."""
+        maps = Path(f"/proc/{self.nginx.pid}/maps").read_text().splitlines()
+        shared = [line.split()[0].split("-") for line in maps if line.split()[1].endswith("s")]
+        with open(f"/proc/{self.nginx.pid}/mem", "rb", 0) as memory:
+            return b"".join(_read(memory, int(start, 16), int(end, 16)) for start, end in shared)
+
+
+def _read(memory: BinaryIO, start: int, end: int) -> bytes:
+    memory.seek(start)
+    return memory.read(end - start)
 
 
 class _Nowhere:
@@ -98,7 +108,7 @@ def caching(folder: Path, location: str = "authsvc-location.conf") -> Iterator[C
         api = running.enter_context(_serving(EchoServer(0)))
         server = running.enter_context(_serving(WsgiServer()))
         port = free_port()
-        files = nginx.render(BASE_HEADERS, upstream=f"127.0.0.1:{server.port}", cache_folder="kept")
+        files = nginx.render(BASE_HEADERS, upstream=f"127.0.0.1:{server.port}")
         inside = SERVER % {"port": port, "api": api.server_address[1], "location": location}
         door = running.enter_context(Nginx(f"{lua_lines()}{BASE_CONFIG}http {{\n{TEMP_PATHS}{inside}}}\n", port, files))
         found = Caching(folder, issuer, server, door, location == "authsvc-openresty.conf")
