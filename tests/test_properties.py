@@ -413,8 +413,8 @@ class Fleet:
 
     def reserved(self, rate: Rate) -> int:
         """What lies in leases of the window that is now."""
-        seats = [seat for limiter in self.limiters for seat in limiter._lent.values()]
-        return sum(seat.left for seat in seats if seat.at is not None and seat.at.number == self.now // rate.period_s)
+        pots = [pot for limiter in self.limiters for pot in limiter._lent.values()]
+        return sum(pot.left for pot in pots if pot.at is not None and pot.at.number == self.now // rate.period_s)
 
 
 def assert_no_window_is_overdrawn(fleet: Fleet) -> None:
@@ -514,12 +514,18 @@ def test_a_new_caller_has_the_whole_limit_wherever_he_is_asked_for(limit, start,
 
 
 @settings(max_examples=100, deadline=None)
-@given(limit=limits_of_all_sizes, processes=st.integers(1, 4), calls=st.lists(st.integers(0, 3), max_size=400))
+@given(
+    limit=limits_of_all_sizes | st.sampled_from([10_000, 100_000]),
+    processes=st.integers(1, 4),
+    calls=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([1, 1, 2, 3, 7, 50, 99])), max_size=400),
+)
+@example(10_000, 1, [(0, cost) for _ in range(4) for cost in range(1, 11) for _ in range(20)])
 def test_what_all_processes_have_reserved_is_one_percent_of_the_limit_at_most_or_nothing(limit, processes, calls):
+    """However many costs a caller's calls have."""
     rate = Rate(limit, 3600)
     fleet = Fleet(processes, [rate])
-    for process in calls:
-        fleet.call(process)
+    for process, cost in calls:
+        fleet.call(process, cost)
         assert fleet.reserved(rate) <= limit / 100
 
 

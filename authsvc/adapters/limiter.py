@@ -20,19 +20,19 @@ Quotas = tuple[Quota, ...]
 MAX_REMEMBERED = 50_000
 IDLE_S = 60.0  # a lease that is not used for so long is given back
 MAX_LEASE = 1024
+FIRST_PAUSE_S = 1.0  # that who was refused is not counted
 GROWTH = 8  # the third reservation of a busy caller is of 64 calls; who was away begins at an eighth of his last one
 
 
 @dataclass(slots=True)
-class _Seat:
-    """What this process knows of one subject in one tier.
+class _Pot:
+    """What this process has reserved for one subject in one tier, whatever a call costs.
 
-    `left` calls are reserved in the window `at`; `wanted` grows while a busy caller uses his leases up. `pause_s`
-    doubles while a caller is refused again and again, for the first refusal may be due to another call of his that
-    counted, was refused too, and gives back at this very moment.
+    `left` calls are reserved in the window `at`; `wanted` grows while a busy caller uses his leases up.
     """
 
-    charge: Charge
+    subject: str
+    period_s: int
     left: int = 0
     wanted: int = 1
     at: Window | None = None
@@ -40,10 +40,21 @@ class _Seat:
     reserving: bool = False  # a thread does, and its lease is enough for all of them
     forgotten: bool = False  # somebody set the counts back: what is on its way for it counts no more
     used_at: float = float("-inf")
-    waits: Quotas = ()
-    waits_from: float = 0.0
-    waits_until: float = 0.0
-    pause_s: float = 0.5
+
+
+@dataclass(slots=True)
+class _Wait:
+    """That a charge was refused lately.
+
+    `pause_s` doubles while that happens again and again, for the first refusal may be due to another call of the caller
+    that counted, was refused too, and gives back at this very moment.
+    """
+
+    subject: str
+    quotas: Quotas
+    since: float
+    until: float
+    pause_s: float
 
 
 class _Memory(dict[Any, Any]):
@@ -74,8 +85,8 @@ class Limiter:
         self._store, self._on_error, self._report = store, on_error, report
         self._processes, self._sample = processes, sample
         self._local = MemoryStore()
-        self._closed, self._seats = _Memory(), _Memory()
-        self._lent: dict[int, _Seat] = {}
+        self._closed, self._pots, self._waits = _Memory(), _Memory(), _Memory()
+        self._lent: dict[int, _Pot] = {}
         self._lock = threading.Lock()
 
     def spend(self, charge: Charge, now: float) -> Quotas:
@@ -83,16 +94,16 @@ class Limiter:
 
         Empty where the store is down and calls are let through meanwhile; `Unavailable` where they are not.
         """
-        seat = self._seats.get(charge.key) or self._seat(charge)
-        return self._leased(seat, charge, now) or _waiting(seat, now) or self._counted(seat, charge, now)
+        pot = self._pots.get(charge.pot) or self._pot(charge)
+        return self._leased(pot, charge, now) or self._waiting(charge, now) or self._counted(pot, charge, now)
 
     def tidy(self, now: float) -> None:
         """Give back what was reserved for callers who do not come any more."""
         with self._lock:
-            idle = [seat for seat in self._lent.values() if abs(now - seat.used_at) > IDLE_S]
-            given = [(seat.at, self._take_lease(seat)) for seat in idle]
-        for seat, (at, left) in zip(idle, given, strict=True):
-            if at is not None and left and at.number == now // seat.charge.tier.rates[0].period_s:
+            idle = [pot for pot in self._lent.values() if abs(now - pot.used_at) > IDLE_S]
+            given = [(pot.at, self._take_lease(pot)) for pot in idle]
+        for pot, (at, left) in zip(idle, given, strict=True):
+            if at is not None and left and at.number == now // pot.period_s:
                 self._give_back(self._store, [at], left)
 
     def forget(self, subjects: Collection[str]) -> None:
@@ -100,49 +111,61 @@ class Limiter:
         if not subjects:
             return
         with self._lock:
-            for key in [key for key, seat in list(self._seats.items()) if seat.charge.subject in subjects]:
-                seat = self._seats.pop(key)
-                seat.forgotten = True
-                self._take_lease(seat)
+            for key in [key for key, pot in list(self._pots.items()) if pot.subject in subjects]:
+                pot = self._pots.pop(key)
+                pot.forgotten = True
+                self._take_lease(pot)
+            for key in [key for key, wait in list(self._waits.items()) if wait.subject in subjects]:
+                self._waits.pop(key, None)
             for name in [name for name in list(self._closed) if window.subject(name) in subjects]:
                 self._closed.pop(name, None)
 
     # ---- without a round trip
 
-    def _seat(self, charge: Charge) -> _Seat:
+    def _pot(self, charge: Charge) -> _Pot:
         with self._lock:
-            seat: _Seat = self._seats.get(charge.key) or _Seat(charge)
-            self._seats.put(charge.key, seat)
-        return seat
+            pot: _Pot = self._pots.get(charge.pot) or _Pot(charge.subject, charge.tier.rates[0].period_s)
+            self._pots.put(charge.pot, pot)
+        return pot
 
-    def _leased(self, seat: _Seat, charge: Charge, now: float) -> Quotas:
+    def _leased(self, pot: _Pot, charge: Charge, now: float) -> Quotas:
         """From what is reserved, in the window in which it was."""
-        if seat.left < charge.cost or seat.at is None:
+        if pot.left < charge.cost or pot.at is None:
             return ()
         tier, cost = charge.tier, charge.cost
         rate = tier.rates[0]
-        ends_at = (seat.at.number + 1) * rate.period_s
+        ends_at = (pot.at.number + 1) * rate.period_s
         with self._lock:
-            if seat.left < cost or not 0 < ends_at - now <= rate.period_s:
+            if pot.left < cost or not 0 < ends_at - now <= rate.period_s:
                 return ()
-            seat.left -= cost
-            seat.used_at = now
-            left = seat.room + seat.left
+            pot.left -= cost
+            pot.used_at = now
+            left = pot.room + pot.left
         if left > rate.limit:  # the room may be that of another window by now
             left = rate.limit
         return (Quota(tier.name, rate.limit, rate.period_s, left, math.ceil(ends_at - now)),)
 
-    def _take_lease(self, seat: _Seat) -> int:
-        left, seat.left = seat.left, 0
-        self._lent.pop(id(seat), None)
+    def _take_lease(self, pot: _Pot) -> int:
+        left, pot.left = pot.left, 0
+        self._lent.pop(id(pot), None)
         return left
+
+    def _waiting(self, charge: Charge, now: float) -> Quotas:
+        wait: _Wait | None = self._waits.get(charge.key)
+        if wait is None or not wait.since <= now < wait.until:
+            return ()
+        gone = now - wait.since
+        return tuple(
+            Quota(q.policy, q.limit, q.window_s, q.remaining, max(math.ceil(q.reset_s - gone), 1), q.refused)
+            for q in wait.quotas
+        )
 
     # ---- with one
 
-    def _counted(self, seat: _Seat, charge: Charge, now: float) -> Quotas:
-        asked = self._ask(seat, charge, now)
+    def _counted(self, pot: _Pot, charge: Charge, now: float) -> Quotas:
+        asked = self._ask(pot, charge, now)
         try:
-            quotas = self._count(self._store, self._closed, charge.tier.rates, asked, seat, now)
+            quotas = self._count(self._store, self._closed, charge.tier.rates, asked, pot, charge, now)
             self._sample(charge, quotas, now)
             return quotas
         except StoreDown as trouble:
@@ -152,62 +175,64 @@ class Limiter:
             if self._on_error == "deny":
                 raise Unavailable(Reason.LIMITS_UNAVAILABLE, str(trouble)) from trouble
             rates = [window.share(rate, self._processes()) for rate in charge.tier.rates]
-            return self._count(self._local, _Memory(), rates, charge.cost, seat, now)
+            return self._count(self._local, _Memory(), rates, charge.cost, pot, charge, now)
         finally:
             if asked != charge.cost:
-                seat.reserving = False
+                pot.reserving = False
 
-    def _ask(self, seat: _Seat, charge: Charge, now: float) -> int:
+    def _ask(self, pot: _Pot, charge: Charge, now: float) -> int:
         """How many calls to reserve: more each time for a busy caller, where the tier has one window."""
         if not self._store.shared or len(charge.tier.rates) > 1:
             return charge.cost
-        busy = 0 <= now - seat.used_at < IDLE_S
-        seat.wanted = min(seat.wanted * GROWTH, MAX_LEASE) if busy else max(seat.wanted // GROWTH, 1)
-        asked = window.lease(charge.tier.rates[0], seat.wanted * charge.cost, seat.room, self._processes())
-        asked -= asked % charge.cost
+        busy = 0 <= now - pot.used_at < IDLE_S
+        pot.wanted = min(pot.wanted * GROWTH, MAX_LEASE) if busy else max(pot.wanted // GROWTH, 1)
+        most = window.lease(charge.tier.rates[0], pot.wanted * charge.cost, pot.room, self._processes())
         with self._lock:
-            if asked <= charge.cost or seat.reserving:
+            asked = most - pot.left  # what is too little for this call stays reserved
+            if asked <= charge.cost or pot.reserving:
                 return charge.cost
-            seat.reserving = True
+            pot.reserving = True
         return asked
 
     def _count(
-        self, store: Store, closed: _Memory, rates: Sequence[Rate], asked: int, seat: _Seat, now: float
+        self, store: Store, closed: _Memory, rates: Sequence[Rate], asked: int, pot: _Pot, charge: Charge, now: float
     ) -> Quotas:
         """Reserve `asked`, or as many as fit where the call itself does."""
-        charge = seat.charge
         at = [window.window(rate, charge.subject, now) for rate in rates]
         before = [_closed_count(store, closed, one) for one in at]
         counted = store.incr_many([(one.current, asked, one.ttl_s) for one in at])
         fit = min(map(window.granted, rates, at, before, counted, [asked] * len(at)))
-        kept = fit - fit % charge.cost
+        kept = fit if fit >= charge.cost else 0
         if kept < asked:
             self._give_back(store, at, asked - kept)
             counted = [count - (asked - kept) for count in counted]
         rows = list(zip(window.policies(charge.tier), rates, at, before, counted, strict=True))
-        return self._admit(seat, rows, kept, now) if kept else self._refuse(seat, rows, now)
+        return self._admit(pot, charge, rows, kept, now) if kept else self._refuse(pot, charge, rows, now)
 
-    def _admit(self, seat: _Seat, rows: Sequence[_Row], kept: int, now: float) -> Quotas:
+    def _admit(self, pot: _Pot, charge: Charge, rows: Sequence[_Row], kept: int, now: float) -> Quotas:
         quotas = tuple(window.quota(*row) for row in rows)
-        left = kept - seat.charge.cost
+        left = kept - charge.cost
         with self._lock:
-            seat.waits, seat.pause_s, seat.used_at, seat.room = (), 0.5, now, quotas[0].remaining
-            if left and not seat.forgotten:
-                same = seat.at is not None and seat.at.number == rows[0][2].number
-                seat.left, seat.at = left + (seat.left if same else 0), rows[0][2]
-                self._lent[id(seat)] = seat
+            self._waits.pop(charge.key, None)
+            pot.used_at, pot.room = now, quotas[0].remaining
+            if left and not pot.forgotten:
+                same = pot.at is not None and pot.at.number == rows[0][2].number
+                pot.left, pot.at = left + (pot.left if same else 0), rows[0][2]
+                self._lent[id(pot)] = pot
         return tuple(Quota(q.policy, q.limit, q.window_s, q.remaining + left, q.reset_s) for q in quotas)
 
-    def _refuse(self, seat: _Seat, rows: Sequence[_Row], now: float) -> Quotas:
+    def _refuse(self, pot: _Pot, charge: Charge, rows: Sequence[_Row], now: float) -> Quotas:
         """None of the windows counts the call. The process remembers that, for a while that doubles, to his time."""
-        cost = seat.charge.cost
-        quotas = tuple(_told(row, cost) for row in rows)
-        wait_s = max(window.wait_s(*row[1:], cost) for row, quota in zip(rows, quotas, strict=True) if quota.refused)
+        quotas = tuple(_told(row, charge.cost) for row in rows)
+        refused = [row for row, quota in zip(rows, quotas, strict=True) if quota.refused]
+        wait_s = max(window.wait_s(*row[1:], charge.cost) for row in refused)
         with self._lock:
-            if not _waiting(seat, now):  # calls at once are one refusal
-                seat.pause_s *= 2
-            seat.waits, seat.waits_from = quotas, now
-            seat.waits_until = now + min(wait_s, seat.pause_s)
+            last: _Wait | None = self._waits.get(charge.key)
+            again = bool(self._waiting(charge, now))  # calls at once are one refusal
+            pause_s = FIRST_PAUSE_S if last is None else last.pause_s * (1 if again else 2)
+            until = now + min(wait_s, pause_s)
+            if not pot.forgotten:
+                self._waits.put(charge.key, _Wait(charge.subject, quotas, now, until, pause_s))
         return quotas
 
     def _give_back(self, store: Store, at: Sequence[Window], count: int) -> None:
@@ -223,16 +248,6 @@ def _told(row: _Row, cost: int) -> Quota:
     policy, rate, at, before, counted = row
     fits = window.granted(rate, at, before, counted + cost, cost) == cost
     return window.quota(*row) if fits else window.refusal(policy, rate, at, before, counted, cost)
-
-
-def _waiting(seat: _Seat, now: float) -> Quotas:
-    if not seat.waits_from <= now < seat.waits_until:
-        return ()
-    gone = now - seat.waits_from
-    return tuple(
-        Quota(q.policy, q.limit, q.window_s, q.remaining, max(math.ceil(q.reset_s - gone), 1), q.refused)
-        for q in seat.waits
-    )
 
 
 def _closed_count(store: Store, closed: _Memory, at: Window) -> int:

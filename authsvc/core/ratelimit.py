@@ -86,16 +86,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One call, `cost` calls' worth, on a tier. `subject` is a hash of `who`, under which it is counted. `key` tells
-    charges apart: there is one for each subject, tier and cost."""
+    """One call, `cost` calls' worth, on a tier. `subject` is a hash of `who`, under which it is counted. `pot` tells
+    subjects and tiers apart, `key` costs too."""
 
     tier: Tier
     subject: str
     who: str = field(repr=False)
     cost: int = 1
+    pot: str = field(init=False, repr=False, compare=False)
     key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "pot", f"{self.subject}:{self.tier.name}")
         object.__setattr__(self, "key", f"{self.subject}:{self.cost}:{self.tier.name}")
 
 

@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from authsvc.adapters import limiter as limiter_module
-from authsvc.adapters.limiter import IDLE_S, Limiter, OnStoreError
+from authsvc.adapters.limiter import IDLE_S, Limiter, OnStoreError, _Wait
 from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.store import Entry, MemoryStore, Store
 from authsvc.core import ratelimit, window
@@ -400,7 +400,7 @@ def test_no_lease_crosses_into_the_next_window(who: str) -> None:
     limiter = leased(counting, charge, NOW + 3599.9)
     before = counts(counting, charge, NOW)
     assert passes(limiter, charge, NOW + 3600 + 1800) == 1
-    assert counts(counting, charge, NOW + 3600) == [1 + limiter._seat(charge).left]
+    assert counts(counting, charge, NOW + 3600) == [1 + limiter._pot(charge).left]
     assert counts(counting, charge, NOW) == before
 
 
@@ -416,11 +416,11 @@ def test_what_was_reserved_in_a_window_that_is_over_is_not_given_back_to_the_nex
 def test_threads_that_count_at_once_reserve_one_lease(who: str) -> None:
     store = Meanwhile("incr_many")
     limiter, charge = Limiter(store), call(who, BUSY)
-    while passes(limiter, charge, NOW) and limiter._seat(charge).left != 0:
+    while passes(limiter, charge, NOW) and limiter._pot(charge).left != 0:
         pass
     store.calls.clear()
     passes(limiter, charge, NOW, 500)
-    while limiter._seat(charge).left:
+    while limiter._pot(charge).left:
         passes(limiter, charge, NOW)
     known = counts(store, charge, NOW)[0]
     store.acts = [lambda: limiter.spend(charge, NOW)] * 15
@@ -430,10 +430,10 @@ def test_threads_that_count_at_once_reserve_one_lease(who: str) -> None:
 
 def test_who_was_refused_while_another_thread_reserved_uses_what_was_reserved(who: str) -> None:
     limiter, charge = Limiter(shared()), call(who, BUSY)
-    leased_seat = limiter._seat(charge)
+    pot = limiter._pot(charge)
     passes(limiter, charge, NOW, 200)
-    leased_seat.waits, leased_seat.waits_from, leased_seat.waits_until = (Quota("t", 1, 1, 0, 9, True),), NOW, NOW + 9
-    assert passes(limiter, charge, NOW, leased_seat.left) > 0
+    limiter._waits[charge.key] = _Wait(who, (Quota("t", 1, 1, 0, 9, True),), NOW, NOW + 9, 1)
+    assert passes(limiter, charge, NOW, pot.left) > 0
 
 
 def test_leases_last_while_the_store_is_down(who: str) -> None:
@@ -495,7 +495,7 @@ def test_a_reservation_that_meets_a_reset_is_not_given_back_to_what_is_counted_a
     store, charge = Meeting(), call(who, BUSY)
     limiter = Limiter(store)
     passes(limiter, charge, NOW, 12)
-    limiter._seat(charge).left = 0
+    limiter._pot(charge).left = 0
 
     def reset() -> None:
         store.delete([window.window(charge.tier.rates[0], charge.subject, NOW).current])
@@ -504,7 +504,7 @@ def test_a_reservation_that_meets_a_reset_is_not_given_back_to_what_is_counted_a
     store.reset = reset
     passes(limiter, charge, NOW)
     passes(limiter, charge, NOW)
-    before = counts(store, charge, NOW)[0] - limiter._seat(charge).left
+    before = counts(store, charge, NOW)[0] - limiter._pot(charge).left
     limiter.tidy(NOW + IDLE_S + 1)
     assert counts(store, charge, NOW)[0] >= before
 
@@ -522,7 +522,7 @@ def test_callers_without_end_take_no_memory_without_end_and_their_counts_stay(wh
     passes(limiter, call(who, HOUR), NOW, 9)
     for number in range(limiter_module.MAX_REMEMBERED + 10):
         limiter.spend(call(f"{who}:{number}", HOUR), NOW)
-    assert len(limiter._seats) <= limiter_module.MAX_REMEMBERED
+    assert len(limiter._pots) <= limiter_module.MAX_REMEMBERED
     assert len(limiter._closed) <= limiter_module.MAX_REMEMBERED
     assert passes(limiter, call(who, HOUR), NOW, 9) == 1
 
@@ -647,4 +647,4 @@ def test_what_is_admitted_in_an_outage_is_no_lease(who: str) -> None:
     assert passes(limiter, charge, NOW) == 1
     counting.broken = {"decr"}
     limiter.tidy(NOW)
-    assert counts(counting, charge, NOW)[0] == 200 + left + 1 + limiter._seat(charge).left
+    assert counts(counting, charge, NOW)[0] == 200 + left + 1 + limiter._pot(charge).left
