@@ -56,7 +56,7 @@ def show(settings: Settings, store: Store, words: Sequence[str], provider: str |
     Where the fleet has seen him lately only the tier he was in; else all the tiers he might be in. Raises `Unclear`
     and `StoreDown`.
     """
-    seen = {one.who: one.tier for one in board_of(store, now)}
+    seen = {one.who: one.tier for one in sorted(board_of(store, now), key=lambda one: one.at)}
     rows = []
     for who, tiers in _places(settings, words, provider):
         lately = seen.get(json.dumps(who))
@@ -99,10 +99,16 @@ def board(seen: Sequence[Seen], now: float) -> str:
     """Who is nearest to his limit, for a terminal."""
     cells = [["who", "tier", "limit", "used", "", "seen"]]
     for one in seen:
-        share = "refused" if one.refused else f"{100 * one.share:.0f} %"
         rate = str(Rate(one.limit, one.window_s)) if one.window_s > 0 else "?"
-        cells.append([_decoded(one.who), one.tier, rate, str(one.used), share, f"{max(now - one.at, 0):.0f} s ago"])
+        at = f"{max(now - one.at, 0):.0f} s ago"
+        cells.append([_decoded(one.who), one.tier, rate, str(one.used), _share(one), at])
     return columns(cells)
+
+
+def _share(one: Seen) -> str:
+    if not one.refused:
+        return f"{100 * one.share:.0f} %"
+    return "would be refused (shadow)" if one.shadow else "refused"
 
 
 def columns(cells: Sequence[Sequence[str]]) -> str:

@@ -60,7 +60,10 @@ def _size(text: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How it stood with one caller in one window. `at` and `ends_at` are seconds since the epoch."""
+    """How it stood with one caller in one window. `at` and `ends_at` are seconds since the epoch.
+
+    In `shadow` nobody is refused: the call passed that is told of as refused.
+    """
 
     who: str
     tier: str
@@ -71,55 +74,63 @@ class Seen:
     at: float
     ends_at: float
     refused: bool
+    shadow: bool = False
 
     @property
     def share(self) -> float:
         return 2.0 if self.refused else self.used / max(self.limit, 1)
 
 
+_Known = tuple[Charge, Sequence[Quota], float]  # a caller's windows, as they stood at that time
+
+
 class Board:
     """Who is nearest to his limit, as far as this process saw. Bounded, and good enough to find who to look at."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], Seen] = {}
+        self._known: dict[tuple[str, str], _Known] = {}
 
     def sample(self, charge: Charge, quotas: Sequence[Quota], now: float) -> None:
-        """Of the caller's windows the one that is nearest to its end."""
-        worst = min(quotas, key=lambda q: (not q.refused, q.remaining / max(q.limit, 1)))
-        used = worst.limit - worst.remaining
-        end = now + worst.reset_s
-        self._seen[(charge.subject, charge.tier.name)] = Seen(
-            charge.who[:_MAX_WHO],
-            charge.tier.name,
-            worst.policy,
-            used,
-            worst.limit,
-            worst.window_s,
-            now,
-            end,
-            worst.refused,
-        )
-        if len(self._seen) > 2 * ROOM:
-            self._seen = dict(sorted(self._seen.copy().items(), key=lambda item: item[1].share)[-ROOM:])
+        """All windows are kept: which is nearest to its limit changes when a short one ends."""
+        self._known[(charge.subject, charge.tier.name)] = (charge, quotas, now)
+        if len(self._known) > 2 * ROOM:
+            nearest = sorted(self._known.copy().items(), key=lambda item: _nearness(_live(item[1], now)))
+            self._known = dict(nearest[-ROOM:])
 
     def publish(self, store: Store, place: str, now: float) -> None:
         """Tell the fleet. Raises `StoreDown`."""
-        live = [seen for seen in list(self._seen.values()) if seen.ends_at > now]
-        text = json.dumps([asdict(seen) for seen in sorted(live, key=lambda seen: -seen.share)[:ROOM]])
+        callers = [live for known in list(self._known.values()) if (live := _live(known, now))]
+        nearest = sorted(callers, key=_nearness, reverse=True)[:ROOM]
+        text = json.dumps([asdict(seen) for live in nearest for seen in live])
         store.set(f"authsvc:top:{place}", text.encode(), 3 * BEAT_S)
 
 
+def _live(known: _Known, now: float) -> list[Seen]:
+    """His windows that have not ended."""
+    charge, quotas, at = known
+    tier, who = charge.tier, charge.who[:_MAX_WHO]
+    return [
+        Seen(who, tier.name, q.policy, q.limit - q.remaining, q.limit, q.window_s, at, end, q.refused, tier.shadow)
+        for q in quotas
+        if (end := at + q.reset_s) > now
+    ]
+
+
+def _nearness(live: Sequence[Seen]) -> float:
+    return max((seen.share for seen in live), default=-1.0)
+
+
 def board_of(store: Store, now: float) -> list[Seen]:
-    """What all processes told, the nearest to their limits first; of what several tell of one caller, the latest."""
+    """What all processes told, the nearest to their limits first; of what several tell of one window, the latest. Of a
+    caller's windows the one that is nearest to its limit and has not ended."""
     number = int(now // BEAT_S)
     sizes = zip((number, number - 1), _sizes(store, number), strict=True)
     places = [f"authsvc:top:{beat}:{place}" for beat, size in sizes for place in range(1, size + 1)]
-    latest: dict[tuple[str, str], Seen] = {}
-    for text in store.get_many(places).values():
-        for seen in _read(text):
-            known = latest.setdefault((seen.who, seen.policy), seen)
-            latest[(seen.who, seen.policy)] = seen if seen.at > known.at else known
-    return sorted((seen for seen in latest.values() if seen.ends_at > now), key=lambda seen: -seen.share)
+    told = [seen for text in store.get_many(places).values() for seen in _read(text)]
+    latest = {(seen.who, seen.tier, seen.policy): seen for seen in sorted(told, key=lambda seen: seen.at)}
+    live = [seen for seen in latest.values() if seen.ends_at > now]
+    nearest = {(seen.who, seen.tier): seen for seen in sorted(live, key=lambda seen: seen.share)}
+    return sorted(nearest.values(), key=lambda seen: -seen.share)
 
 
 def _read(text: bytes) -> list[Seen]:
@@ -131,7 +142,11 @@ def _read(text: bytes) -> list[Seen]:
 
 
 def _sane(seen: Seen) -> bool:
-    kinds = {str: (seen.who, seen.tier, seen.policy), int: (seen.used, seen.limit, seen.window_s)}
+    kinds = {
+        str: (seen.who, seen.tier, seen.policy),
+        int: (seen.used, seen.limit, seen.window_s),
+        bool: (seen.refused, seen.shadow),
+    }
     times = all(type(value) in (int, float) for value in (seen.at, seen.ends_at))
     fits = times and all(type(value) is kind for kind, values in kinds.items() for value in values)
     return fits and all(

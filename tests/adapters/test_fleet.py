@@ -156,6 +156,42 @@ def test_of_what_several_processes_tell_of_one_caller_the_latest_holds(store: St
     assert [seen.used for seen in found] == [8]
 
 
+def test_when_a_short_window_ends_the_caller_is_told_of_by_a_longer_one(store: Store) -> None:
+    made = Board()
+    second, hour = Quota("free-second", 10, 1, 0, 1, True), Quota("free-hour", 1000, 3600, 900, 1800)
+    made.sample(charge("ann"), [second, hour], NOW)
+    found = [told(store, made, now=NOW + later) for later in (0.5, 1.5, 9)]
+    assert [[(seen.policy, seen.used, seen.refused) for seen in rows] for rows in found] == [
+        [("free-second", 10, True)],
+        [("free-hour", 100, False)],
+        [("free-hour", 100, False)],
+    ]
+
+
+def test_of_one_window_the_latest_holds_beside_another_process_s_word_of_another_window(store: Store) -> None:
+    early, late = Board(), Board()
+    early.sample(charge("ann"), [quota(0, True, policy="a"), quota(5, policy="b")], NOW)
+    late.sample(charge("ann"), [quota(7, policy="a"), quota(4, policy="b")], NOW + 1)
+    assert [(seen.policy, seen.used, seen.refused) for seen in told(store, late, early)] == [("b", 6, False)]
+
+
+def test_a_full_board_keeps_no_window_that_has_ended() -> None:
+    made, store = Board(), MemoryStore()
+    for number in range(2 * ROOM):
+        made.sample(charge(f"gone-{number}"), [quota(0, True)], NOW - 60)
+    made.sample(charge("calm"), [quota(9)], NOW)
+    assert [json.loads(seen.who)[0][2] for seen in told(store, made)] == ["calm"]
+
+
+def test_of_a_tier_in_shadow_it_is_told_that_the_call_passed(store: Store) -> None:
+    made = Board()
+    made.sample(
+        ratelimit.charge(Tier("trial", (Rate(1, 60),), shadow=True), [["user", "main", "x"]]), [quota(0, True)], NOW
+    )
+    made.sample(charge("over"), [quota(0, True)], NOW)
+    assert {(seen.tier, seen.shadow) for seen in told(store, made)} == {("trial", True), ("free", False)}
+
+
 def test_a_window_that_has_ended_is_told_no_more(store: Store) -> None:
     assert told(store, board(("ann", 1)), now=NOW + 5) != []
     assert board_of(store, NOW + 31) == []
@@ -165,7 +201,7 @@ def test_a_board_is_bounded_and_keeps_who_is_nearest() -> None:
     made, store = Board(), MemoryStore()
     for number in range(1000):
         made.sample(charge(f"u-{number}"), [quota(1000 - number, limit=1000)], NOW)
-        assert len(made._seen) <= 2 * ROOM
+        assert len(made._known) <= 2 * ROOM
     found = told(store, made)
     assert len(found) == ROOM
     assert {seen.used for seen in found} == set(range(950, 1000))
@@ -186,7 +222,7 @@ def test_threads_sample_and_publish_at_once() -> None:
             made.publish(store, f"1:{thread}", NOW)
 
     in_threads(8, act)
-    assert len(made._seen) <= 2 * ROOM + 8
+    assert len(made._known) <= 2 * ROOM + 8
 
 
 # ---- junk
@@ -225,7 +261,9 @@ def test_what_is_well_made_is_shown() -> None:
         {"tier": ["t"]},
         {"at": "now"},
         {"more": 1},
-        {"refused": "x" * 9, "used": "1"},
+        {"refused": "x" * 9},
+        {"refused": 1},
+        {"shadow": "no"},
     ],
     ids=str,
 )

@@ -155,6 +155,16 @@ def test_top_names_who_is_nearest_to_the_limit_first(running: Stack) -> None:
     assert len(limits(running, "top", "-n", "2").stdout.splitlines()) == 3
 
 
+def test_top_says_of_a_tier_in_shadow_that_nobody_is_refused_there(running: Stack) -> None:
+    sub = fresh()
+    assert burst(running, running.issuer.token(sub, plan="tried"), 9) == {200: 9}
+
+    def told() -> list[str]:
+        return [line for line in limits(running, "top", "-n", "1000").stdout.splitlines() if f"{sub} of demo" in line]
+
+    assert within(4, lambda: any("would be refused (shadow)" in line for line in told())), told()
+
+
 def test_a_hostile_name_is_shown_and_steers_no_terminal(running: Stack) -> None:
     sub = f"{fresh()}{HOSTILE}"
     assert call(running, "/api/orders", running.issuer.token(sub, plan="five")).status == 200
