@@ -27,7 +27,10 @@ class Unclear(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One window of one tier for one caller. `used` and `before` are calls in this window and the one before."""
+    """One window of one tier for one caller. `used` and `before` are calls in this window and the one before.
+
+    `wait_s` is how long this window refuses his next call, one that counts as one; `None` is for ever.
+    """
 
     who: Who
     tier: str
@@ -36,6 +39,8 @@ class Row:
     before: int
     left: int
     ends_at: float
+    wait_s: int | None
+    shadow: bool
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -47,6 +52,8 @@ class Row:
             "before": self.before,
             "left": self.left,
             "window_ends": _iso(self.ends_at),
+            "wait_s": self.wait_s,
+            "shadow": self.shadow,
         }
 
 
@@ -88,11 +95,22 @@ def top(store: Store, now: float) -> list[Seen]:
 
 def table(rows: Sequence[Row], now: float) -> str:
     """For a terminal."""
-    cells = [["who", "tier", "limit", "used", "before", "left", "window ends"]]
+    cells = [["who", "tier", "limit", "used", "before", "left", "next call passes", "window ends"]]
     for row in rows:
-        end = f"{_iso(row.ends_at)} (in {row.ends_at - now:.0f} s)"
-        cells.append([told(row.who), row.tier, str(row.rate), str(row.used), str(row.before), str(row.left), end])
+        counts = [str(row.used), str(row.before), str(row.left)]
+        cells.append([told(row.who), row.tier, str(row.rate), *counts, _passes(row, now), _then(row.ends_at, now)])
     return columns(cells)
+
+
+def _passes(row: Row, now: float) -> str:
+    if row.wait_s == 0:
+        return "now"
+    when = "never" if row.wait_s is None else _then(now + row.wait_s, now)
+    return f"now (shadow), else {when}" if row.shadow else when
+
+
+def _then(instant: float, now: float) -> str:
+    return f"{_iso(instant)} (in {instant - now:.0f} s)"
 
 
 def board(seen: Sequence[Seen], now: float) -> str:
@@ -191,7 +209,13 @@ def _rows(store: Store, who: Who, tier: Tier, now: float) -> Iterator[Row]:
         at = window.window(rate, _subject(who), now)
         used, before = (_count(store.get(name)) for name in (at.current, at.previous))
         left = window.quota("", rate, at, before, used).remaining
-        yield Row(who, tier.name, rate, used, before, left, _end(rate, at))
+        wait_s = _wait_s(rate, at, before, used) if left < 1 else 0
+        yield Row(who, tier.name, rate, used, before, left, _end(rate, at), wait_s, tier.shadow)
+
+
+def _wait_s(rate: Rate, at: Window, before: int, used: int) -> int | None:
+    """What the next call would be told in Retry-After, where it does not fit."""
+    return window.refusal("", rate, at, before, used, 1).reset_s if rate.limit else None
 
 
 def _count(text: bytes | None) -> int:

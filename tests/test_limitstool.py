@@ -2,15 +2,102 @@
 
 from __future__ import annotations
 
-from authsvc import limitstool
-from authsvc.adapters.fleet import Seen
+import pytest
 
-NOW = 1_800_000_000.0
+from authsvc import limitstool
+from authsvc.adapters import config
+from authsvc.adapters.fleet import Seen
+from authsvc.adapters.limiter import Limiter
+from authsvc.adapters.store import MemoryStore
+from authsvc.core import ratelimit
+from authsvc.core.window import refused
+from authsvc.limitstool import Row
+
+NOW = 1_800_000_000.0  # the beginning of an hour
 SEEN = Seen('[["user", "demo", "max"]]', "free", "free-second", 10, 10, 1, NOW - 3, NOW + 1, refused=True)
 
 
 def told(seen: Seen) -> str:
     return limitstool.board([seen], NOW).splitlines()[1]
+
+
+CONFIG = """\
+authentication: {oidc: {providers: [{name: demo, issuer: "https://i.example/", audience: a}]}}
+rate_limit: {tiers: {free: {%s}}}
+"""
+
+
+class World:
+    """One tier, and ann who calls."""
+
+    def __init__(self, tier: str = "limit: 4/hour") -> None:
+        self.settings = config.parse(CONFIG % tier, "f", {})
+        self.store = MemoryStore(clock=lambda: 0.0)
+        self.limiter = Limiter(self.store)
+
+    def passes(self, now: float) -> bool:
+        charge = ratelimit.charge(self.settings.limits.tiers[0], [["user", "demo", "ann"]])
+        return refused(Limiter(self.store).spend(charge, now)) is None
+
+    def used_up(self, now: float) -> int:
+        return sum(self.passes(now) for _ in range(1000))
+
+    def show(self, now: float) -> list[Row]:
+        return limitstool.show(self.settings, self.store, ["ann"], None, now)
+
+    def table(self, now: float) -> list[str]:
+        return limitstool.table(self.show(now), now).splitlines()
+
+
+# ---- show
+
+
+@pytest.mark.parametrize("tier", ["limit: 4/hour", "limit: 100/hour", "limit: [4/minute, 100/hour]"])
+@pytest.mark.parametrize("first_at", [NOW, NOW + 1000.5, NOW + 3599])
+@pytest.mark.parametrize("later_s", [0, 700, 3700])
+def test_who_is_over_the_limit_is_told_the_second_from_which_his_next_call_passes(
+    tier: str, first_at: float, later_s: int
+) -> None:
+    world = World(tier)
+    world.used_up(first_at)
+    now = first_at + later_s
+    world.used_up(now)
+    waits = [row.wait_s for row in world.show(now) if row.wait_s is not None]
+    assert max(waits) > 0
+    assert not world.passes(now + max(waits) - 1.01)
+    assert world.passes(now + max(waits))
+
+
+def test_who_is_within_the_limit_may_call_now() -> None:
+    world = World()
+    assert world.passes(NOW + 60)
+    assert [(row.left, row.wait_s) for row in world.show(NOW + 60)] == [(3, 0)]
+    assert [cell for cell in world.table(NOW + 60)[1].split("  ") if cell][-2].strip() == "now"
+
+
+def test_the_table_tells_when_the_next_call_passes_and_when_the_window_ends() -> None:
+    world = World()
+    world.used_up(NOW + 60)
+    (row,) = world.show(NOW + 60)
+    assert (row.left, row.wait_s) == (0, 3540 + 900)  # in the next window, when a quarter of these four has faded
+    assert "2027-01-15T09:15:00Z (in 4440 s)  2027-01-15T09:00:00Z (in 3540 s)" in world.table(NOW + 60)[1]
+    assert row.as_json()["wait_s"] == 4440
+
+
+def test_in_shadow_the_next_call_passes_now_and_it_is_told_when_else_it_would() -> None:
+    world = World("limit: 4/hour, mode: shadow")
+    world.used_up(NOW)
+    assert "  now (shadow), else 2027-01-15T09:15:00Z (in 4500 s)  " in world.table(NOW)[1]
+
+
+def test_where_the_limit_is_none_at_all_no_call_ever_passes() -> None:
+    world = World("limit: [0/hour, 5/minute]")
+    world.store.incr(
+        limitstool.window.window(ratelimit.Rate(0), limitstool._subject([["user", "demo", "ann"]]), NOW).current, 60
+    )
+    (row,) = world.show(NOW)
+    assert row.as_json()["wait_s"] is None
+    assert "  never  " in world.table(NOW)[1]
 
 
 # ---- top
