@@ -73,13 +73,17 @@ def limits() -> None:
 @config_option
 @json_option
 def show_limits(who: tuple[str, ...], provider: str | None, file: str, as_json: bool) -> None:
-    """Print what is counted for a caller: a user's id, or what `by` in the config names. Exit 1 where nothing is."""
+    """Print what is counted for a caller: a user's id, or what `by` in the config names.
+
+    Exit 0 where something is, 1 where nothing is or memcached does not say.
+    """
     from authsvc import limitstool
 
     settings, store = _counting(file)
     now = time.time()
     rows = _told(lambda: limitstool.show(settings, store, who, provider, now))
-    _print(rows, as_json, limitstool.table(rows, now), f"nothing is counted for {_named(who)}")
+    told = [row.as_json() for row in rows] if as_json else limitstool.table(rows, now)
+    _print(rows, told, f"nothing is counted for {_named(who)}")
 
 
 @limits.command(name="reset", short_help="Count from nothing again for a caller.")
@@ -88,13 +92,17 @@ def show_limits(who: tuple[str, ...], provider: str | None, file: str, as_json: 
 @config_option
 @json_option
 def reset_limits(who: tuple[str, ...], provider: str | None, file: str, as_json: bool) -> None:
-    """Count from nothing again for a caller, in every process within a second. Prints what was counted before."""
+    """Count from nothing again for a caller, in every process within a second. Prints what was counted.
+
+    Exit 0 done, 1 where nothing was counted.
+    """
     from authsvc import limitstool
 
     settings, store = _counting(file)
     now = time.time()
     rows = _told(lambda: limitstool.reset(settings, store, who, provider, now))
-    _print(rows, as_json, limitstool.table(rows, now), f"nothing was counted for {_named(who)}")
+    told = [row.as_reset_json() for row in rows] if as_json else limitstool.reset_table(rows)
+    _print(rows, told, f"nothing was counted for {_named(who)}")
 
 
 @limits.command(name="top", short_help="Print who is nearest to his limit.")
@@ -116,11 +124,12 @@ def top_limits(count: int, file: str, as_json: bool) -> None:
         click.echo(limitstool.board(seen, now) if seen else "nobody was counted lately")
 
 
-def _print(rows: list[Any], as_json: bool, text: str, nothing: str) -> NoReturn:
-    if as_json:
-        click.echo(json.dumps([row.as_json() for row in rows], indent=2))
+def _print(rows: list[Any], told: str | list[dict[str, Any]], nothing: str) -> NoReturn:
+    """A text, or what is to be JSON."""
+    if isinstance(told, str):
+        click.echo(told if rows else nothing, err=not rows)
     else:
-        click.echo(text if rows else nothing, err=not rows)
+        click.echo(json.dumps(told, indent=2))
     sys.exit(0 if rows else 1)
 
 

@@ -56,6 +56,18 @@ class Row:
             "shadow": self.shadow,
         }
 
+    def as_reset_json(self) -> dict[str, Any]:
+        """After the reset: what was counted, and what is now."""
+        who = {"who": told(self.who), "tier": self.tier, "limit": self.rate.limit, "period_s": self.rate.period_s}
+        return {
+            **who,
+            "used_was": self.used,
+            "before_was": self.before,
+            "used": 0,
+            "before": 0,
+            "left": self.rate.limit,
+        }
+
 
 def show(settings: Settings, store: Store, words: Sequence[str], provider: str | None, now: float) -> list[Row]:
     """What is counted for the caller whom the words name, by each provider where none is given.
@@ -99,6 +111,15 @@ def table(rows: Sequence[Row], now: float) -> str:
     for row in rows:
         counts = [str(row.used), str(row.before), str(row.left)]
         cells.append([told(row.who), row.tier, str(row.rate), *counts, _passes(row, now), _then(row.ends_at, now)])
+    return columns(cells)
+
+
+def reset_table(rows: Sequence[Row]) -> str:
+    """For a terminal, after the reset: what was counted, and what is now."""
+    cells = [["who", "tier", "limit", "used was", "before was", "used is", "left is"]]
+    for row in rows:
+        counts = [str(row.used), str(row.before), "0", str(row.rate.limit)]
+        cells.append([told(row.who), row.tier, str(row.rate), *counts])
     return columns(cells)
 
 

@@ -100,6 +100,24 @@ def test_where_the_limit_is_none_at_all_no_call_ever_passes() -> None:
     assert "  never  " in world.table(NOW)[1]
 
 
+# ---- reset
+
+
+def test_after_a_reset_it_is_told_what_was_counted_and_that_it_is_nothing_now() -> None:
+    world = World("limit: [4/hour, 100/day]")
+    world.used_up(NOW - 1800)
+    world.used_up(NOW + 1800)
+    rows = limitstool.reset(world.settings, world.store, ["ann"], None, NOW + 1800)
+    assert limitstool.reset_table(rows).splitlines() == [
+        "who          tier  limit    used was  before was  used is  left is",
+        "ann of demo  free  4/hour   2         4           0        4",
+        "ann of demo  free  100/day  6         0           0        100",
+    ]
+    assert [(row.as_reset_json()["used_was"], row.as_reset_json()["used"]) for row in rows] == [(2, 0), (6, 0)]
+    assert world.show(NOW + 1800) == []
+    assert world.used_up(NOW + 1800) == 4
+
+
 # ---- top
 
 

@@ -117,7 +117,7 @@ def test_after_a_reset_the_user_passes_in_every_worker_within_a_second(running: 
         burst(running, token, 60)
     done = as_json(running, "reset", sub)
     reset_at = time.monotonic()
-    assert [row["used"] for row in done if row["tier"] == "fifty"] == [50]
+    assert [(row["used_was"], row["used"], row["left"]) for row in done if row["tier"] == "fifty"] == [(50, 0, 50)]
     time.sleep(max(reset_at + 1 - time.monotonic(), 0))
     assert burst(running, token, 90) == {200: 50, 429: 40}
     assert limits(running, "reset", sub).exit_code == 0
