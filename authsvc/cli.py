@@ -100,17 +100,20 @@ def serve(file: str, bind: str, workers: int, worker: str) -> None:
 
 @main.command(cls=WithoutWords, short_help="Say every mistake in the config file.")
 @config_option
-@click.option("--online", is_flag=True, help="Ask each provider for its keys too.")
+@click.option("--online", is_flag=True, help="Ask each provider for its keys too, and try each memcached.")
 @json_option
 def check(file: str, online: bool, as_json: bool) -> None:
-    """Say every mistake in the config file, and what holds where it is silent."""
+    """Say every mistake in the config file, and what holds where it is silent.
+
+    Exit 0 well, 1 with a mistake, or a provider or memcached that does not do.
+    """
     settings, mistakes = checked(file)
     notes = list(settings.notes) if settings else []
-    answers = _asked(settings) if online and settings else []
+    asked = _asked(settings) if online else {}
+    answers = [one for each in asked.values() for one in each]
     if as_json:
         told = {"valid": not mistakes, "mistakes": mistakes, "notes": notes}
-        asked = {"providers": [one.as_json() for one in answers]} if online else {}
-        click.echo(json.dumps(told | asked))
+        click.echo(json.dumps(told | {what: [one.as_json() for one in each] for what, each in asked.items()}))
     else:
         for line in mistakes:
             click.echo(line, err=True)
@@ -122,10 +125,14 @@ def check(file: str, online: bool, as_json: bool) -> None:
     sys.exit(1 if mistakes or not all(one.ok for one in answers) else 0)
 
 
-def _asked(settings: Settings) -> list[Any]:
+def _asked(settings: Settings | None) -> dict[str, list[Any]]:
+    """Providers and servers; none of a config that cannot be used."""
+    if settings is None:
+        return {"providers": [], "memcached": []}
     from authsvc.online import ask_all
+    from authsvc.onlinestore import try_all
 
-    return ask_all(settings.providers)
+    return {"providers": ask_all(settings.providers), "memcached": try_all(settings.memcached, settings.access)}
 
 
 @main.command(short_help="List the types of provider.")
