@@ -17,7 +17,7 @@ from authsvc.adapters.connection import Access, TlsFiles
 from authsvc.adapters.introspection import Introspection
 from authsvc.adapters.limiter import OnStoreError
 from authsvc.adapters.schema import CacheShape, ConfigShape, OidcShape, shape
-from authsvc.adapters.yamlfile import Document, Mistake, read, visible
+from authsvc.adapters.yamlfile import Document, Mistake, Note, read, visible
 from authsvc.core.callers import Rollout
 from authsvc.core.claims import ClaimPath
 from authsvc.core.keylife import KeyTimes
@@ -92,8 +92,10 @@ def parse(text: str, path: str, environ: Mapping[str, str], now: float | None = 
         shaped, mistakes = _understood(document)
     if mistakes or shaped is None:
         raise ConfigError([_line(path, document, mistake) for mistake in _in_order(document, mistakes)])
-    made = replace(_settings(shaped, environ), digest=_digest(document))
-    return made if now is None else replace(made, notes=(*made.notes, *keynotes.notes(shaped, now)))
+    made = _settings(shaped, environ)
+    noted = [*_notes(shaped), *(keynotes.notes(shaped, now) if now is not None else ())]
+    told = (_note(path, document, note) for note in noted)
+    return replace(made, digest=_digest(document), notes=(*made.notes, *told))
 
 
 def _understood(document: Document) -> tuple[ConfigShape | None, list[Mistake]]:
@@ -125,6 +127,10 @@ def _line(file: str, document: Document, mistake: Mistake) -> str:
     return f"{file}:{line}:{column}: {setting + ': ' if setting else ''}{visible(mistake.text)}"
 
 
+def _note(file: str, document: Document, note: Note) -> str:
+    return _line(file, document, Mistake(note.path, note.text)) if note.path else visible(note.text)
+
+
 def _settings(shaped: ConfigShape, environ: Mapping[str, str]) -> Settings:
     oidc = shaped.authentication.oidc
     secret, notes = _secret(shaped, environ)
@@ -147,7 +153,7 @@ def _settings(shaped: ConfigShape, environ: Mapping[str, str]) -> Settings:
         sample_allows=shaped.audit.sample_allows,
         secret=secret,
         introspection=introspection,
-        notes=tuple(notes + locked_out + unread + _notes(shaped)),
+        notes=tuple(notes + locked_out + unread),
     )
 
 
@@ -221,17 +227,16 @@ def _secret(shaped: ConfigShape, environ: Mapping[str, str]) -> tuple[bytes | No
 _UNSHARED = "memcached is used for counters only, and each process downloads the keys for itself"
 
 
-def _notes(shaped: ConfigShape) -> list[str]:
+def _notes(shaped: ConfigShape) -> Iterator[Note]:
     rbac = shaped.authorization.rbac
-    notes = warnings.notes(shaped)
+    yield from warnings.notes(shaped)
     if not shaped.cache.memcached:
-        notes.append("no cache.memcached: limits are counted in each process, so run one worker")
+        yield Note("no cache.memcached: limits are counted in each process, so run one worker")
     if not rbac.enabled:
-        notes.append("rbac is off: every path needs a valid identity, and any will do")
+        yield Note("rbac is off: every path needs a valid identity, and any will do")
     elif rbac.default == "deny":
-        notes.append("a path that no rule governs is refused (default: deny)")
+        yield Note("a path that no rule governs is refused (default: deny)")
     else:
-        notes.append("a path that no rule governs needs a valid identity (default: authenticated)")
+        yield Note("a path that no rule governs needs a valid identity (default: authenticated)")
         if any(rule.allowed_roles for rule in rbac.rules):
-            notes.append("paths are case-sensitive: if your API's are not, /API/Admin is no rule's; set default: deny")
-    return notes
+            yield Note("paths are case-sensitive: if your API's are not, /API/Admin is no rule's; set default: deny")

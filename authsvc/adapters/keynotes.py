@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from authsvc.adapters import build, keylines
 from authsvc.adapters.keyfile import notes_of
 from authsvc.adapters.schema import ConfigShape
+from authsvc.adapters.yamlfile import Note
 from authsvc.core.apikeys import verdict
 from authsvc.core.callers import NAME
 from authsvc.core.migration import DAY_S, Deprecation, http_date
@@ -16,20 +17,21 @@ from authsvc.core.stepup import Strength
 NEAR_S = 30 * DAY_S
 
 
-def notes(shaped: ConfigShape, now: float) -> list[str]:
-    """One line each; nothing where keys are not accepted."""
+def notes(shaped: ConfigShape, now: float) -> Iterator[Note]:
+    """Nothing where keys are not accepted."""
     keys = build.api_keys(shaped.authentication)
     if keys is None:
-        return []
-    found = [*_end(keys.deprecation, now), *_brown_out(keys.deprecation, now)] if keys.deprecation else []
+        return
+    if keys.deprecation:
+        yield from map(Note, (*_end(keys.deprecation, now), *_brown_out(keys.deprecation, now)))
     rollout = build.rollout(shaped.authentication.migration)
     if not rollout.complete:
-        found.append(
+        yield Note(
             f"OIDC is open to {rollout.percent:g} % of users and those of beta: others get 401 oidc_not_open"
             " (migration.oidc_rollout)"
         )
-    found += _rules(shaped)
-    return found + list(_file(keys.file, now))
+    yield from _rules(shaped)
+    yield from map(Note, _file(keys.file, now))
 
 
 def _end(plan: Deprecation, now: float) -> Iterator[str]:
@@ -59,11 +61,12 @@ def _in(seconds: float) -> str:
     return "within a day" if days == 0 else f"in {days} day{'s' if days > 1 else ''}"
 
 
-def _rules(shaped: ConfigShape) -> Iterator[str]:
+def _rules(shaped: ConfigShape) -> Iterator[Note]:
     rules = shaped.authorization.rbac.rules if shaped.authorization.rbac.enabled else []
     for number, rule in enumerate(map(build.rule, rules)):
         if rule.asks.strength != Strength() and NAME in (rule.asks.providers or [NAME]):
-            yield f"rules.{number} {rule.name}: asks how the user signed in, so callers with API keys are refused there"
+            text = f"{rule.name}: asks how the user signed in, so callers with API keys are refused there"
+            yield Note(text, ("authorization", "rbac", "rules", number))
 
 
 def _file(name: str, now: float) -> Iterator[str]:

@@ -38,6 +38,14 @@ class Mistake:
     at: Position | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is no mistake and worth knowing, and where it stands, if it does not concern the config as a whole."""
+
+    text: str
+    path: Path = ()
+
+
 class _TooMuch(Exception):
     """The file stands for more values than any config has."""
 

@@ -60,7 +60,22 @@ def test_of_a_provider_that_is_narrowed_nothing_is_said(providers: str) -> None:
 
 def test_a_wider_rule_that_decides_some_methods_of_a_later_one_is_told() -> None:
     rules = "{path: /*, method: GET, allowed_roles: []}, {path: /admin/*, allowed_roles: [admin]}"
-    assert "rules.1 /admin/*: GET, HEAD is decided by rules.0 GET /* before it" in notes(rules=rules)
+    said = "f:2:91: authorization.rbac.rules.1: /admin/*: GET, HEAD is decided by rules.0 GET /* before it"
+    assert said in notes(rules=rules).splitlines()
+
+
+def test_a_note_says_where_what_it_speaks_of_stands() -> None:
+    """Line and column, as a mistake does; what concerns the config as a whole stands nowhere."""
+    rules = [f"      - {{path: /a-{number}/*, allowed_roles: [x]}}\n" for number in range(30)]
+    rules[21] = rules[21].replace("allowed", "mfa: true, allowed")
+    rules[27] = rules[27].replace("/*", "")
+    head = f"authentication: {{oidc: {{providers: [{OIDC.replace('audience', 'mfa_if: [], audience')}]}}}}\n"
+    found = config.parse(f"{head}authorization:\n  rbac:\n    rules:\n{''.join(rules)}", "the/file.yaml", {}).notes
+    (factor,) = (note for note in found if "second factor" in note)
+    assert factor.startswith("the/file.yaml:26:9: authorization.rbac.rules.21: /a-21/*: tokens of main show no")
+    (alone,) = (note for note in found if "nothing below" in note)
+    assert alone.startswith("the/file.yaml:32:9: authorization.rbac.rules.27: of these paths nothing below is governed")
+    assert "a path that no rule governs needs a valid identity (default: authenticated)" in found
 
 
 def test_rules_with_which_a_call_meets_many_nodes_are_told() -> None:
@@ -112,5 +127,5 @@ def test_an_audience_that_is_in_everybodys_tokens_is_a_mistake(kind: str, audien
 )
 def test_a_rule_that_a_provider_can_never_meet_is_told(asks: str, said: str) -> None:
     plain = OIDC.replace("audience", "mfa_if: [], audience")
-    assert f"rules.0 /a/*: tokens of main {said}" in notes(plain, f"{{path: /a/*, {asks}}}")
+    assert f"rules.0: /a/*: tokens of main {said}" in notes(plain, f"{{path: /a/*, {asks}}}")
     assert said not in notes(plain, "{path: /a/*, max_age: 60}")
