@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from authsvc.adapters.yamlfile import Mistake, Path
+from authsvc.core import keeping
 
 Schema = dict[str, Any]
 
@@ -60,7 +61,15 @@ def _hint(path: Path, value: Any) -> str:
         return f"write [{value}]"
     if name == "limit" and type(value) is int and 0 < value < 10**9:
         return f"write {value}/hour"
-    return ""
+    return _kept_for(value) if name == "decision_cache" else ""
+
+
+def _kept_for(value: Any) -> str:
+    """A switch that should be a time, or a time without its unit."""
+    if value is True or value in ("on", "yes", "true"):
+        return "write for how long, such as 5s"
+    fits = str(value) in map(str, range(keeping.SHORTEST_S, keeping.LONGEST_S + 1))
+    return f"write {value}s" if fits else ""
 
 
 def _wanted(error: dict[str, Any]) -> str:
@@ -124,6 +133,8 @@ def _short(value: Any) -> str:
     """The offending value as it may be shown: short, and only of plain kinds."""
     if isinstance(value, dict | list):
         return "this"
+    if isinstance(value, bool):
+        return "true (which on and yes mean in YAML)" if value else "false (which off and no mean in YAML)"
     try:
         text = str(value) if isinstance(value, date) else repr(value)
     except ValueError:  # an integer too long to be printed
