@@ -55,6 +55,14 @@ def _upstream(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
+def _bind(_: click.Context, __: click.Parameter, value: str) -> str:
+    from authsvc.listening import is_place
+
+    if not is_place(value):
+        raise click.BadParameter(f"{value!r} is no place to listen: write host:port or unix:/path, without http://")
+    return value
+
+
 class _Main(click.Group):
     """Imports the groups of `LATER` when they are called. For `--help` they are a line each: 80 ms in place of 120."""
 
@@ -85,17 +93,30 @@ for _name, (_, _what) in LATER.items():
 
 @main.command(cls=WithoutWords, short_help="Answer nginx.")
 @config_option
-@click.option("--bind", default="127.0.0.1:8000", show_default=True, help="host:port or unix:/path")
+@click.option("--bind", default="127.0.0.1:8000", show_default=True, callback=_bind, help="host:port or unix:/path")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="One a core is plenty.")
 @click.option("--worker", default="auto", type=click.Choice(["auto", "fast", "threads"]), help=_WORKER)
 def serve(file: str, bind: str, workers: int, worker: str) -> None:
-    """Answer nginx."""
+    """Answer nginx.
+
+    Exit 0 where it was told to stop, 1 where it cannot listen, 3 where the config cannot be used.
+    """
     settings = load_or_exit(file)
+    _can_listen(bind)
     if not settings.memcached and workers > 1:
         click.echo(f"authsvc: {workers} workers without memcached each count limits for themselves", err=True)
     from authsvc.server import serve as run
 
     run(file, settings, bind, workers, worker)
+
+
+def _can_listen(bind: str) -> None:
+    from authsvc.listening import hindrance
+
+    problem = hindrance(bind, lambda text: click.echo(f"authsvc: {text}", err=True))
+    if problem:
+        click.echo(f"authsvc: {problem}", err=True)
+        sys.exit(1)
 
 
 @main.command(cls=WithoutWords, short_help="Say every mistake in the config file.")

@@ -30,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "control_socket_disable": True,
     "proc_name": "authsvc",
 }
+FAST = "authsvc.worker.Worker"  # by its name, for gunicorn says in its log what it is given
 THREADS = "gthread"  # sync closes after each call
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the heartbeat file must not wait for a disk
 
@@ -37,7 +38,7 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the heartbeat file must not wait for
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """`authsvc serve`: reads the config here, and builds the app in each worker, after the fork."""
 
-    def __init__(self, config_file: str, settings: Settings, bind: str, workers: int, worker_class: object) -> None:
+    def __init__(self, config_file: str, settings: Settings, bind: str, workers: int, worker_class: str) -> None:
         self._config_file = config_file
         self._settings = _told(settings)
         self._receipt_key = os.urandom(32)  # the workers have it in common
@@ -92,19 +93,19 @@ def _keep() -> None:
     gc.freeze()
 
 
-def worker_class(wanted: str) -> object:
+def worker_class(wanted: str) -> str:
     """What gunicorn calls a worker class. `fast` ends the process with exit code 3 where it cannot be had."""
     if wanted == "threads":
         return THREADS
     try:
-        from authsvc.worker import Worker
+        import_module(FAST.rpartition(".")[0])
     except ImportError as missing:
         _say(f"authsvc: the fast worker cannot be had: {missing}: pip install uvloop gunicorn_h1c")
         if wanted == "fast":
             raise SystemExit(3) from None
         _say("authsvc: gunicorn's gthread serves instead, at a fraction of the speed")
         return THREADS
-    return Worker
+    return FAST
 
 
 def serve(config_file: str, settings: Settings, bind: str, workers: int, worker: str = "auto") -> None:

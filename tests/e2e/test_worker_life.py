@@ -119,7 +119,7 @@ def test_a_worker_whose_app_is_stuck_is_killed_and_replaced(tmp_path: Path) -> N
         assert worker_of(running) != before
 
 
-@pytest.mark.parametrize(("given", "used"), [([], "Worker"), (["--worker", "threads"], "gthread")])
+@pytest.mark.parametrize(("given", "used"), [([], "authsvc.worker.Worker"), (["--worker", "threads"], "gthread")])
 def test_serve_takes_the_fast_worker_unless_told_otherwise(tmp_path: Path, given: list[str], used: str) -> None:
     config = tmp_path / "authsvc.yaml"
     config.write_text(
