@@ -214,6 +214,13 @@ def test_a_call_counts_by(by, who):
     assert ratelimit.whom(Limits(by=tuple(by)), ANN, V4) == who
 
 
+def test_by_tenant_each_set_of_tenants_is_counted_apart():
+    limits = Limits(by=(By("tenant"),))
+    sets = [("a",), ("b",), ("a", "b"), ("b", "a"), ()]
+    found = [ratelimit.whom(limits, person(tenants=one), None)[0][2] for one in sets]
+    assert found == ["a", "b", "a,b", "a,b", "u-1"]
+
+
 @pytest.mark.parametrize("kind", ["client_id", "tenant"])
 def test_who_lacks_what_calls_are_counted_by_is_counted_as_the_user_he_is(kind):
     assert ratelimit.whom(Limits(by=(By(kind),)), person(user_id="bob"), V4) == [["user", "main", "bob"]]
