@@ -1,43 +1,33 @@
 """`authsvc apikeys new | list | revoke | rotate | import`: what an operator does with the file of API keys.
 
 A key is shown once, alone on standard output, after its digest was stored; all other words go to standard error.
-Exit codes: 0 done, 1 not done, 2 misuse of the command line, 3 the file of keys cannot be used.
+Exit codes: 0 done, 1 not done, 2 misuse of the command line, 3 a file cannot be used.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import click
 
 from authsvc.adapters.keyfile import editing, load
-from authsvc.adapters.keylines import Book, KeyFileError, from_line, instant, to_line, written
+from authsvc.adapters.keylines import Book, KeyFileError, instant, written
 from authsvc.adapters.visible import visible
-from authsvc.core.apikeys import ENTROPY_BYTES, PREFIX, ApiKey, KeyProblem, KeyRefused, digest_of, mint, verdict
+from authsvc.apikeyimport import NotDone, Unread, import_csv, words
+from authsvc.core.apikeys import ENTROPY_BYTES, PREFIX, ApiKey, KeyProblem, mint, verdict
 
 DEFAULT_FILE = "api-keys.jsonl"
-SHORTEST_IMPORTED = 16  # characters; a shorter text is guessed, and its digest gives it away
 _ID = re.compile(rf"(?:{PREFIX})?([0-9a-f]{{16}})(_.*)?", re.DOTALL)
 _SPAN = re.compile(r"([0-9]{1,5})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_COLUMNS = ("key", "sha256", "owner", "roles", "scopes", "plan", "tenant", "contact", "created", "expires")
 _STATES = {None: "good", KeyProblem.REVOKED: "revoked", KeyProblem.EXPIRED: "expired", KeyProblem.REPLACED: "replaced"}
-
-
-class NotDone(Exception):
-    """What was asked for cannot be done. `lines` say why and what to do."""
-
-    def __init__(self, *lines: str) -> None:
-        super().__init__(lines[0])
-        self.lines = lines
 
 
 # ---- what the commands do
@@ -62,6 +52,7 @@ def issue(file: str, record: ApiKey) -> Issued:
 
 def revoke(file: str, key_id: str, now: float) -> tuple[ApiKey, bool]:
     """The key as it is now, and whether that is new."""
+    _must_be_there(file)
     with editing(file) as draft:
         key = _find(draft.book, key_id, file)
         if key.revoked is not None:
@@ -72,6 +63,7 @@ def revoke(file: str, key_id: str, now: float) -> tuple[ApiKey, bool]:
 
 def rotate(file: str, key_id: str, overlap_s: float, expires: float | None, now: float) -> tuple[Issued, ApiKey]:
     """A new key for the same owner, and the old one as it is now: good until the overlap ends."""
+    _must_be_there(file)
     text, digest = mint(os.urandom(ENTROPY_BYTES))
     with editing(file) as draft:
         old = _find(draft.book, key_id, file)
@@ -85,6 +77,14 @@ def rotate(file: str, key_id: str, overlap_s: float, expires: float | None, now:
         draft.put(old)
         draft.put(new)
     return Issued(new, text), old
+
+
+def _must_be_there(file: str) -> None:
+    """Else a new one would be begun, in which no key is found."""
+    try:
+        open(file, "rb").close()
+    except OSError as problem:
+        raise Unread(f"{file}: cannot be read: {(problem.strerror or 'no reason given').lower()}") from None
 
 
 def _find(book: Book, key_id: str, file: str) -> ApiKey:
@@ -117,96 +117,6 @@ def _cell(value: Any) -> str:
     return visible(",".join(value) if isinstance(value, list) else str(value or "-")) or "-"
 
 
-# ---- import
-
-
-def import_csv(file: str, source: str, now: float) -> tuple[int, int]:
-    """How many keys of the CSV were stored, and how many were there already. All of them, or none with a mistake."""
-    mistakes: list[str] = []
-    found = list(_records(source, now, mistakes))
-    first: dict[bytes, int] = {}
-    for number, key in found:
-        if first.setdefault(key.digest, number) != number:
-            mistakes.append(f"{source}:{number}: this key stands twice, first in line {first[key.digest]}")
-    if mistakes:
-        raise NotDone(*mistakes, f"{source}: {len(mistakes)} to mend, nothing was stored")
-    with editing(file) as draft:
-        new = [key for _, key in found if key.digest not in draft.book]
-        for key in new:
-            draft.put(key)
-    return len(new), len(found) - len(new)
-
-
-def _records(source: str, now: float, mistakes: list[str]) -> Iterator[tuple[int, ApiKey]]:
-    """Line numbers and keys; what is wrong is added to the list."""
-    try:
-        with open(source, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            mistakes += _wrong_columns(source, list(rows.fieldnames or ()))
-            for row in rows if not mistakes else ():
-                try:
-                    yield rows.line_num, _record(row, now)
-                except (KeyFileError, NotDone) as problem:
-                    mistakes += [f"{source}:{rows.line_num}: {line}" for line in problem.lines]
-    except OSError as problem:
-        raise NotDone(f"{source}: cannot be read: {(problem.strerror or 'no reason given').lower()}") from None
-    except (csv.Error, UnicodeDecodeError):
-        raise NotDone(f"{source}: is no CSV in UTF-8, nothing was stored") from None
-
-
-def _wrong_columns(source: str, names: list[str]) -> Iterator[str]:
-    """A column's name is not shown where it is none of ours: a file without a first line of names begins with a key."""
-    if len(set(names)) != len(names) or not set(names) <= set(_COLUMNS):
-        yield f"{source}:1: the first line names the columns, each once: known here are {', '.join(_COLUMNS)}"
-    elif "owner" not in names or ("key" in names) == ("sha256" in names):
-        yield f"{source}:1: the columns owner and either key or sha256 are needed"
-
-
-def _record(row: Mapping[str, Any], now: float) -> ApiKey:
-    if None in row or None in row.values():
-        raise NotDone("this line has more or fewer cells than the first: put quotes around a cell with commas")
-    digest = _digest_of(row["key"]) if "key" in row else _digest(row["sha256"].strip().lower())
-    texts = {name: row[name].strip() for name in ("owner", "plan", "tenant", "contact") if name in row}
-    if not texts["owner"]:
-        raise NotDone("the owner is missing")
-    roles, scopes = _words(row.get("roles", "")), _words(row.get("scopes", ""))
-    key = ApiKey(digest=digest, **texts, roles=roles, scopes=scopes)
-    key = replace(key, created=_when(row.get("created", "")) or now, expires=_when(row.get("expires", "")))
-    from_line(to_line(key)[:-1])
-    return key
-
-
-def _digest_of(text: str) -> bytes:
-    try:
-        digest = digest_of(text.strip())
-    except KeyRefused as refused:
-        raise NotDone(f"the key cannot be used: {refused.detail}") from None
-    if len(text.strip()) < SHORTEST_IMPORTED:
-        raise NotDone(f"the key is too short to keep anybody out: give its owner a new one with {NEW}")
-    return digest
-
-
-NEW = "authsvc apikeys new"
-
-
-def _digest(text: str) -> bytes:
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise NotDone("sha256 does not fit: 64 hexadecimal digits are wanted; a plain key goes into a column key")
-    return bytes.fromhex(text)
-
-
-def _when(text: str) -> float | None:
-    try:
-        return instant(text.strip()) if text.strip() else None
-    except ValueError:
-        raise NotDone("a time does not fit: write 2027-06-30 or 2027-06-30T12:00:00Z") from None
-
-
-def _words(text: str) -> tuple[str, ...]:
-    """`a, b` or `a b` or `a;b`, each once."""
-    return tuple(dict.fromkeys(re.findall(r"[^\s,;]+", text)))
-
-
 # ---- the command line
 
 
@@ -222,7 +132,7 @@ def _option_id(_: click.Context, __: click.Parameter, value: str) -> str:
 
 
 def _option_words(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    return _words(",".join(value))
+    return words(",".join(value))
 
 
 def _option_when(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -261,7 +171,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except NotDone as problem:
-            _exit(1, problem.lines)
+            _exit(3 if isinstance(problem, Unread) else 1, problem.lines)
         except KeyFileError as problem:
             _exit(3, problem.lines)
 

@@ -1,6 +1,7 @@
 """The command line. Everything heavy is imported where it is used, so that `authsvc --help` is quick.
 
-Exit codes: 0 yes or well, 1 no or mistakes found, 2 misuse of the command line, 3 the config cannot be used.
+Exit codes: 0 yes or well, 1 no or mistakes found, 2 misuse of the command line, 3 the config cannot be used, or a file
+that was named cannot be read.
 """
 
 from __future__ import annotations
@@ -126,9 +127,9 @@ def _can_listen(bind: str) -> None:
 def check(file: str, online: bool, as_json: bool) -> None:
     """Say every mistake in the config file, and what holds where it is silent.
 
-    Exit 0 well, 1 with a mistake, or a provider or memcached that does not do.
+    Exit 0 well, 1 with a mistake, or a provider or memcached that does not do, 3 where the file cannot be read.
     """
-    settings, mistakes = checked(file)
+    settings, mistakes, code = checked(file)
     notes = list(settings.notes) if settings else []
     asked = _asked(settings) if online else {}
     answers = [one for each in asked.values() for one in each]
@@ -140,10 +141,11 @@ def check(file: str, online: bool, as_json: bool) -> None:
             click.echo(line, err=True)
         for note in notes:
             click.echo(f"note: {note}")
-        click.echo(f"{file}: {len(mistakes)} to mend" if mistakes else f"{file}: valid", err=bool(mistakes))
+        if code != 3:
+            click.echo(f"{file}: {len(mistakes)} to mend" if mistakes else f"{file}: valid", err=bool(mistakes))
         for answer in answers:
             click.echo(answer.as_text(), err=not answer.ok)
-    sys.exit(1 if mistakes or not all(one.ok for one in answers) else 0)
+    sys.exit(code or (0 if all(one.ok for one in answers) else 1))
 
 
 def _asked(settings: Settings | None) -> dict[str, list[Any]]:

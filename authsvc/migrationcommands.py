@@ -185,7 +185,7 @@ def _read(logs: Iterable[str], span: Span) -> tuple[Ledger, Counts]:
     try:
         return Ledger(calls(logs, span, counts)), counts
     except Unreadable as problem:
-        _exit(1, [str(problem)])
+        _exit(3, [str(problem)])
 
 
 def _keys(name: str) -> Iterable[ApiKey]:

@@ -38,20 +38,20 @@ class WithoutWords(click.Command):
 
 def load_or_exit(file: str) -> Settings:
     """The settings. Prints the mistakes in the file and exits 3 where it has some."""
-    settings, mistakes = checked(file)
+    settings, mistakes, _ = checked(file)
     for line in mistakes:
         click.echo(line, err=True)
     return settings or sys.exit(3)
 
 
-def checked(file: str) -> tuple[Settings | None, list[str]]:
-    """The settings, or else the mistakes in the file."""
+def checked(file: str) -> tuple[Settings | None, list[str], int]:
+    """The settings, or else the mistakes in the file; and what `authsvc check` exits with."""
     from authsvc.adapters.config import ConfigError, load
 
     try:
-        return load(file), []
+        return load(file), [], 0
     except ConfigError as problem:
-        return None, _told(file, problem.lines)
+        return None, _told(file, problem.lines), 3 if problem.unread else 1
 
 
 def _told(file: str, lines: list[str]) -> list[str]:

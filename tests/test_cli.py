@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -80,10 +81,38 @@ def test_check_speaks_json(good: str, bad: str) -> None:
     assert len(json.loads(no.stdout)["mistakes"]) == 2
 
 
-def test_check_of_no_file_exits_1_and_says_so(tmp_path: Path) -> None:
+def test_check_of_no_file_exits_3_and_says_so(tmp_path: Path) -> None:
     done = run("check", "-c", str(tmp_path / "none.yaml"))
-    assert done.exit_code == 1
-    assert "cannot be read: no such file or directory" in done.stderr
+    assert done.exit_code == 3
+    assert done.stderr == f"{tmp_path / 'none.yaml'}: cannot be read: no such file or directory: name it with -c\n"
+    (tmp_path / "latin.yaml").write_bytes(b"\xe4")
+    assert run("check", "-c", str(tmp_path / "latin.yaml"), "--json").exit_code == 3
+
+
+NEEDING_A_CONFIG = [
+    ["check"], ["check", "--online", "--json"], ["serve"], ["explain", "GET", "/x"], ["nginx"],
+    ["keys", "show"], ["keys", "flush"], ["limits", "show", "ann"], ["limits", "reset", "ann"], ["limits", "top"],
+]  # fmt: skip
+NEEDING_ANOTHER_FILE = [
+    ["apikeys", "list", "-f", "{}"],
+    ["apikeys", "revoke", "-f", "{}", "ask_d5ead6fdd3d16630"],
+    ["apikeys", "rotate", "-f", "{}", "ask_d5ead6fdd3d16630"],
+    ["apikeys", "import", "-f", "unused.jsonl", "{}"],
+    ["migration", "report", "{}"],
+    ["migration", "report", "--keys-file", "{}", "-"],
+    ["migration", "pending", "--keys-file", "{}"],
+]
+
+
+@pytest.mark.parametrize(
+    "words", [*([*words, "-c", "{}"] for words in NEEDING_A_CONFIG), *NEEDING_ANOTHER_FILE], ids=" ".join
+)
+def test_a_file_that_is_not_there_is_3_whichever_command_was_to_read_it(words: list[str], tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        done = run(*(word.format(tmp_path / "none") for word in words), typed="")
+    assert done.exit_code == 3
+    assert f"{tmp_path / 'none'}: cannot be read: no such file or directory" in done.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_explain_of_an_allowed_call_exits_0_and_shows_the_way(good: str, issuer: Issuer) -> None:

@@ -1,4 +1,4 @@
-"""Where `authsvc serve` cannot listen it says so at once, and what to do, in place of five tries in gunicorn's words."""
+"""Where `authsvc serve` cannot listen it says so, and what to do, in place of five tries in gunicorn's words."""
 
 from __future__ import annotations
 

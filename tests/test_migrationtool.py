@@ -551,12 +551,12 @@ def test_misuse_exits_2_and_says_what_to_write(words: list[str], told: str) -> N
     assert told in " ".join(done.stderr.split())
 
 
-def test_a_log_that_cannot_be_opened_exits_1_and_a_bad_file_of_keys_3(tmp_path: Path, log: Path) -> None:
+def test_a_log_or_a_file_of_keys_that_cannot_be_opened_exits_3(tmp_path: Path, log: Path) -> None:
     log.write_text(record(by_key("a")))
     missing = tmp_path / "no\x1b.log"
     for name in (missing, tmp_path):
         done = run("report", log, name)
-        assert (done.exit_code, done.stdout) == (1, "")
+        assert (done.exit_code, done.stdout) == (3, "")
         assert "cannot be read" in done.stderr
         assert "\x1b" not in done.stderr
     done = run("report", log, "--keys-file", missing)

@@ -51,11 +51,11 @@ class Settings:
 
 
 class ConfigError(Exception):
-    """The file has mistakes. `lines` say each of them as `file:line:column: setting: text`."""
+    """The file has mistakes, or could not be read. `lines` say each of them as `file:line:column: setting: text`."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines: list[str], *, unread: bool = False) -> None:
         super().__init__("\n".join(lines))
-        self.lines = lines
+        self.lines, self.unread = lines, unread
 
 
 def load(path: str, environ: Mapping[str, str] | None = None) -> Settings:
@@ -64,9 +64,10 @@ def load(path: str, environ: Mapping[str, str] | None = None) -> Settings:
     try:
         text = FilePath(path).read_text("utf-8")
     except OSError as problem:
-        raise ConfigError([f"{path}: cannot be read: {(problem.strerror or 'no reason given').lower()}"]) from None
+        text = f"{path}: cannot be read: {(problem.strerror or 'no reason given').lower()}"
+        raise ConfigError([text], unread=True) from None
     except UnicodeDecodeError:
-        raise ConfigError([f"{path}: is not UTF-8 text"]) from None
+        raise ConfigError([f"{path}: is not UTF-8 text"], unread=True) from None
     with _no_collections():
         return parse(text, path, environ, time.time())
 
