@@ -1,4 +1,4 @@
-"""Existing API keys from a CSV into the file of keys: each mistake with its line, and nothing stored where there is one."""
+"""Existing API keys from a CSV into the file of keys: each mistake with its line, and with one nothing is stored."""
 
 from __future__ import annotations
 

@@ -197,7 +197,10 @@ def apikeys() -> None:
 @click.option("--contact", default="", help="Whom to write to when keys end.")
 @_expires
 def new(file: str, **given: Any) -> None:
-    """Make a key. It stands alone on standard output, and nobody can show it again."""
+    """Make a key. It stands alone on standard output, and nobody can show it again.
+
+    Exit 0 done, 3 where the file cannot be used.
+    """
     issued = issue(file, ApiKey(digest=b"", created=time.time(), **given))
     _show(issued, f"{issued.record.name} of {issued.record.owner} is stored in {file}")
 
@@ -213,7 +216,10 @@ def _show(issued: Issued, *lines: str) -> None:
 @click.option("--owner", help="Only those of this owner.")
 @_as_json
 def list_keys(file: str, owner: str | None, as_json: bool) -> None:
-    """List the keys, good ones or not, by the part that may be shown."""
+    """List the keys, good ones or not, by the part that may be shown.
+
+    Exit 0 told, 3 where the file cannot be used.
+    """
     now, book = time.time(), load(file).book
     told = [shown(key, now) for key in book if owner in (None, key.owner)]
     click.echo(json.dumps(told, indent=2) if as_json else as_text(told))
@@ -223,7 +229,10 @@ def list_keys(file: str, owner: str | None, as_json: bool) -> None:
 @_file
 @click.argument("key", callback=_option_id)
 def revoke_key(file: str, key: str) -> None:
-    """End KEY, such as ask_d5ead6fdd3d16630, within a second in every process."""
+    """End KEY, such as ask_d5ead6fdd3d16630, within a second in every process.
+
+    Exit 0 done, 1 where there is no such key, 3 where the file cannot be used.
+    """
     record, done = revoke(file, key, time.time())
     click.echo(visible(f"{record.name} of {record.owner} {'is' if done else 'was already'} revoked"), err=True)
 
@@ -234,7 +243,10 @@ def revoke_key(file: str, key: str) -> None:
 @_expires
 @click.argument("key", callback=_option_id)
 def rotate_key(file: str, overlap: int, expires: float | None, key: str) -> None:
-    """Make a key like KEY, show it once, and end KEY when the overlap is over."""
+    """Make a key like KEY, show it once, and end KEY when the overlap is over.
+
+    Exit 0 done, 1 where KEY is not there or not good, 3 where the file cannot be used.
+    """
     issued, old = rotate(file, key, overlap, expires, time.time())
     end = f"{old.name} works until {written(old.until)}"
     _show(issued, f"{issued.record.name} of {old.owner} is stored in {file}", end)
@@ -248,6 +260,8 @@ def import_keys(file: str, source: str) -> None:
 
     Columns: owner, and either key (plain) or sha256; roles, scopes, plan, tenant, contact, created, expires as you have
     them. Only digests are stored. Delete a CSV with plain keys afterwards.
+
+    Exit 0 done, 1 with a mistake, and nothing is stored, 3 where a file cannot be used.
     """
     stored, known = import_csv(file, source, time.time())
     click.echo(f"{stored} stored in {file}, {known} were there already", err=True)

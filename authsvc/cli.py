@@ -80,7 +80,11 @@ LATER = {
 }
 
 
-@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
+_CODES = """Exit codes: 0 yes or well, 1 no or mistakes found, 2 misuse of the command line, 3 the config cannot be used
+or a file that was named cannot be read."""
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CODES)
 @click.version_option(__version__, prog_name="authsvc")
 def main() -> None:
     """authsvc: the decision behind nginx's auth_request."""
@@ -182,7 +186,8 @@ def _setting_options(command: Any) -> Any:
 def init(kind: str, also: tuple[str, ...], output: str | None, **given: tuple[str, ...]) -> None:
     """Write a commented config for a provider of this type, and say what to do next.
 
-    What --type needs, authsvc providers says. An option that is given twice makes a list.
+    What --type needs, authsvc providers says. An option that is given twice makes a list. Exit 0 done, 2 where
+    something is missing, does not fit, or cannot be written.
     """
     try:
         text = setup.config(setup.entry(kind, given, also))
@@ -207,7 +212,7 @@ def init(kind: str, also: tuple[str, ...], output: str | None, **given: tuple[st
 def explain(file: str, token: str | None, key: str | None, ip: str, as_json: bool, method: str, target: str) -> None:
     """Say step by step how METHOD TARGET, such as GET /api/x?y=1, would be decided.
 
-    Counts against no limit. Exit 0 allow, 1 deny.
+    Counts against no limit. Exit 0 allow, 1 deny, 3 where the config cannot be used.
     """
     token = _secret(token, "token", r"(authorization:\s*)?bearer\s+")
     key = _secret(key, "api-key", r"(authorization:\s*)?apikey\s+|[a-z0-9-]+:\s+")
@@ -230,7 +235,10 @@ def explain(file: str, token: str | None, key: str | None, ip: str, as_json: boo
 @click.option("--forward-token", is_flag=True, help="Pass the bearer token on to the API.")
 @click.option("-o", "--output", type=click.Path(file_okay=False), help="Write the files into this folder.")
 def nginx(file: str, upstream: str, forward_token: bool, output: str | None) -> None:
-    """Print the nginx include files for this config, or write them with -o."""
+    """Print the nginx include files for this config, or write them with -o.
+
+    Exit 0 done, 2 where they cannot be written, 3 where the config cannot be used.
+    """
     files = _nginx_files(file, upstream, forward_token)
     if output is not None:
         _write(Path(output), files)
@@ -250,7 +258,10 @@ def schema() -> None:
 @main.command(short_help="Run everything on loopback, with calls to paste.")
 @click.option("--check", "only_check", is_flag=True, help="Run the printed calls, compare, exit 0 or 1.")
 def demo(only_check: bool) -> None:
-    """Run nginx, authsvc, an OIDC issuer and a small API on loopback, with ready-made calls."""
+    """Run nginx, authsvc, an OIDC issuer and a small API on loopback, with ready-made calls.
+
+    Exit 0 well, 1 where a call is not answered as it should be, or a program is missing.
+    """
     from authsvc.demo.run import run
 
     sys.exit(run(only_check=only_check))

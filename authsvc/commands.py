@@ -29,7 +29,10 @@ def keys() -> None:
 @config_option
 @json_option
 def show_keys(file: str, as_json: bool) -> None:
-    """Print each provider's keys as the fleet shares them. Exit 0 where every provider has some, else 1."""
+    """Print each provider's keys as the fleet shares them.
+
+    Exit 0 where every provider has some, else 1; 3 where the config cannot be used.
+    """
     from authsvc.keytool import show
 
     found = show(load_or_exit(file))
@@ -43,7 +46,8 @@ def show_keys(file: str, as_json: bool) -> None:
 def flush_keys(file: str, provider: str | None) -> None:
     """Ask PROVIDER, or all of them, and drop what it lists no more, within a second in every process of the fleet.
 
-    For the day when a key was stolen: first withdraw it at the provider, then call this. Exit 0 done, 1 not.
+    For the day when a key was stolen: first withdraw it at the provider, then call this. Exit 0 done, 1 not, 3 where
+    the config cannot be used.
     """
     from authsvc.keytool import flush
 
@@ -75,7 +79,7 @@ def limits() -> None:
 def show_limits(who: tuple[str, ...], provider: str | None, file: str, as_json: bool) -> None:
     """Print what is counted for a caller: a user's id, or what `by` in the config names.
 
-    Exit 0 where something is, 1 where nothing is or memcached does not say.
+    Exit 0 where something is, 1 where nothing is or memcached does not say, 3 where the config cannot be used.
     """
     from authsvc import limitstool
 
@@ -94,7 +98,7 @@ def show_limits(who: tuple[str, ...], provider: str | None, file: str, as_json: 
 def reset_limits(who: tuple[str, ...], provider: str | None, file: str, as_json: bool) -> None:
     """Count from nothing again for a caller, in every process within a second. Prints what was counted.
 
-    Exit 0 done, 1 where nothing was counted.
+    Exit 0 done, 1 where nothing was counted or memcached does not say, 3 where the config cannot be used.
     """
     from authsvc import limitstool
 
@@ -110,7 +114,10 @@ def reset_limits(who: tuple[str, ...], provider: str | None, file: str, as_json:
 @config_option
 @json_option
 def top_limits(count: int, file: str, as_json: bool) -> None:
-    """Print who is nearest to his limit or over it, of those whom the processes of the fleet saw lately."""
+    """Print who is nearest to his limit or over it, of those whom the processes of the fleet saw lately.
+
+    Exit 0 told, 1 where memcached does not say, 3 where the config cannot be used.
+    """
     from dataclasses import asdict
 
     from authsvc import limitstool

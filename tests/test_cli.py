@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -435,3 +437,26 @@ def test_it_runs_as_a_module_and_help_imports_nothing_heavy() -> None:
         [sys.executable, "-m", "authsvc", "--version"], capture_output=True, text=True, timeout=20, check=False
     )
     assert done.returncode == 0
+
+
+def commands_of(group: click.Group, *words: str) -> Iterator[list[str]]:
+    """Every command below it, by the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        _, found, _ = group.resolve_command(context, [name])
+        if isinstance(found, click.Group):
+            yield from commands_of(found, *words, name)
+        else:
+            yield [*words, name]
+
+
+@pytest.mark.parametrize("words", list(commands_of(main)), ids=" ".join)
+def test_every_command_that_may_not_end_well_tells_its_exit_codes(words: list[str]) -> None:
+    told = re.findall(r"[Ee]xit \d", run(*words, "--help").output)
+    assert bool(told) is (words not in (["schema"], ["providers"]))
+
+
+def test_help_tells_what_the_exit_codes_mean_as_readme_does() -> None:
+    told = " ".join(run("--help").output.split())
+    for words in ("0 yes or well", "1 no or mistakes found", "2 misuse of the command line", "cannot be read"):
+        assert words in told
