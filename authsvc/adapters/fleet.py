@@ -78,7 +78,11 @@ class Seen:
 
     @property
     def share(self) -> float:
-        return 2.0 if self.refused else self.used / max(self.limit, 1)
+        return _share(self.refused, self.used, self.limit)
+
+
+def _share(refused: bool, used: int, limit: int) -> float:
+    return 2.0 if refused else used / max(limit, 1)
 
 
 _Known = tuple[Charge, Sequence[Quota], float]  # a caller's windows, as they stood at that time
@@ -94,14 +98,13 @@ class Board:
         """All windows are kept: which is nearest to its limit changes when a short one ends."""
         self._known[(charge.subject, charge.tier.name)] = (charge, quotas, now)
         if len(self._known) > 2 * ROOM:
-            nearest = sorted(self._known.copy().items(), key=lambda item: _nearness(_live(item[1], now)))
+            nearest = sorted(self._known.copy().items(), key=lambda item: _nearness(item[1], now))
             self._known = dict(nearest[-ROOM:])
 
     def publish(self, store: Store, place: str, now: float) -> None:
         """Tell the fleet. Raises `StoreDown`."""
-        callers = [live for known in list(self._known.values()) if (live := _live(known, now))]
-        nearest = sorted(callers, key=_nearness, reverse=True)[:ROOM]
-        text = json.dumps([asdict(seen) for live in nearest for seen in live])
+        nearest = sorted(self._known.values(), key=lambda known: _nearness(known, now))[-ROOM:]
+        text = json.dumps([asdict(seen) for known in nearest for seen in _live(known, now)])
         store.set(f"authsvc:top:{place}", text.encode(), 3 * BEAT_S)
 
 
@@ -116,8 +119,10 @@ def _live(known: _Known, now: float) -> list[Seen]:
     ]
 
 
-def _nearness(live: Sequence[Seen]) -> float:
-    return max((seen.share for seen in live), default=-1.0)
+def _nearness(known: _Known, now: float) -> float:
+    """The share of the window that he has used most of; less than none where all have ended."""
+    _, quotas, at = known
+    return max((_share(q.refused, q.limit - q.remaining, q.limit) for q in quotas if at + q.reset_s > now), default=-1)
 
 
 def board_of(store: Store, now: float) -> list[Seen]:
