@@ -13,7 +13,8 @@ from typing import Protocol
 from authsvc.core import callers, keeping, ratelimit, rbac, receipt, response, stepup, window
 from authsvc.core.calls import Call, Calls, asked, wanted
 from authsvc.core.claims import ClaimPath
-from authsvc.core.identify import Identifier, Remembered, Way
+from authsvc.core.identify import Identifier, Way
+from authsvc.core.known import Known
 from authsvc.core.model import Decision, Identity, Other, Quota, Reason, Refused, Request, Unavailable
 from authsvc.core.provider import Provider
 
@@ -27,7 +28,7 @@ class Counters(Protocol):
         ...
 
 
-_RULES_REMEMBERED = 16  # for each token
+_RULES_REMEMBERED = 16  # for each credential
 
 
 @dataclass(slots=True)
@@ -156,7 +157,7 @@ class Gate:
             return None
 
     def _headers(self, trail: _Trail) -> response.Headers:
-        """What the API is told of the caller; of a remembered token it is rendered once."""
+        """What the API is told of the caller; of a remembered credential it is rendered once."""
         known = trail.way.known
         if known is None:
             return response.identity_headers(trail.identity, self.extract)
@@ -165,7 +166,7 @@ class Gate:
         return known.headers
 
     def _charges(self, request: Request, call: Call, trail: _Trail) -> Sequence[ratelimit.Charge]:
-        """What the call is charged to; for a remembered token and the same rules it is always the same."""
+        """What the call is charged to; for a remembered credential and the same rules it is always the same."""
         known = trail.way.known
         found = None if known is None else known.charges.get(call.key)
         if found is not None:
@@ -208,8 +209,8 @@ class Gate:
             return ()  # shadow refuses nobody
 
 
-def _admitted_before(known: Remembered | None, call: Call) -> bool:
-    """Whether this very token was admitted by these very rules: then it was charged to something, or to nothing."""
+def _admitted_before(known: Known | None, call: Call) -> bool:
+    """Whether this credential was admitted by these very rules: then it was charged to something, or to nothing."""
     return known is not None and call.key in known.charges
 
 

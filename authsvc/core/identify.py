@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from authsvc.core import callers, jwt, migration, stepup
 from authsvc.core.callers import ApiKeys, Outcome, Rollout
 from authsvc.core.jwks import KeySet
+from authsvc.core.known import Known
 from authsvc.core.model import Claims, Identity, Reason, Refused, Request, Unavailable
 from authsvc.core.provider import Provider, Providers, check, identity
-from authsvc.core.ratelimit import Charge
 
 
 class Keys(Protocol):
@@ -43,7 +43,7 @@ class Introspects(Protocol):
 
 
 @dataclass(slots=True)
-class Remembered:
+class Remembered(Known):
     """A verified token, good from `since` until before `until` (seconds since the epoch, skew included)."""
 
     identity: Identity
@@ -53,8 +53,6 @@ class Remembered:
     until: float
     size: int
     used: bool = False
-    headers: list[tuple[str, str]] | None = None  # what the API is told of it, rendered once
-    charges: dict[tuple[int, ...], Sequence[Charge]] = field(default_factory=dict)  # by the rules that admitted him
 
     def holds(self, keys: KeySet | None, now: float) -> bool:
         return self.keys is keys and self.since <= now < self.until
@@ -78,7 +76,7 @@ class Way:
     link: str = ""
     retry_after_s: int | None = None
     other: Outcome | None = None
-    known: Remembered | None = None  # where the token was verified before
+    known: Known | None = None  # where the token was verified before, and of a good key
     until: float = 0.0  # a token that is good now stays good before this, as far as it depends on the time
 
 
@@ -207,7 +205,8 @@ def _by_key(keys: ApiKeys, text: str, now: float, way: Way) -> Identity:
         raise
     if plan is not None:
         way.notices = (*migration.headers(plan, now), *callers.warning(plan, now))
-    return found
+    way.known = found
+    return found.identity
 
 
 def _signed_by(keys: KeySet, token: jwt.Token, issuers: frozenset[str] | None) -> bool:

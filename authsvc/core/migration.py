@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from functools import lru_cache
 
 DAY_S = 86400
 _LINK = re.compile(r"https?://[!#-;=?-~]+")  # nothing that could end the <…> around it
@@ -114,6 +115,7 @@ def headers(plan: Deprecation | None, now: float) -> list[tuple[str, str]]:
     return found
 
 
+@lru_cache(16)  # of a plan's days: 0.1 µs where making one takes 2, at each call with a key
 def http_date(instant: float) -> str:
     """An instant from 1970 on as RFC 9110 section 5.6.7 writes it: `Wed, 30 Jun 2027 00:00:00 GMT`."""
     days, second = divmod(int(instant), DAY_S)

@@ -64,7 +64,7 @@ def test_keys_in_both_headers_are_refused_whether_or_not_they_are_the_same(in_au
 
 
 def test_a_good_key_speaks_for_its_owner():
-    found = keys().identify(TEXTS["other"], NOW)
+    found = keys().identify(TEXTS["other"], NOW).identity
     assert (found.user_id, found.provider, found.method) == ("umbrella", "api_keys", "api_key")
     assert (found.roles, found.scopes, found.tenants) == (("admin",), ("orders:read",), ("t-1",))
     assert found.client == RECORDS["other"].id
@@ -92,7 +92,7 @@ def test_the_refusal_of_an_unknown_key_names_nobody(name):
 )
 def test_a_good_key_is_good_until_keys_end_but_for_brown_outs(now, reason):
     if reason is None:
-        assert keys(plan=PLAN).identify(TEXTS["good"], now).user_id == "acme"
+        assert keys(plan=PLAN).identify(TEXTS["good"], now).identity.user_id == "acme"
     else:
         told = refusal(TEXTS["good"], PLAN, now)
         assert (told.reason.value, told.named.user_id) == (reason, "acme")
