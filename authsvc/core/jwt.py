@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from authsvc.core import signature, strict
@@ -26,7 +27,7 @@ _FOREIGN_TYPES = frozenset({"refresh_token", "id_token"})  # Glewlwyd's payload 
 _OPAQUE = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: freezing takes four times as long
 class Token:
     """A token taken apart. Nothing in it is proved: neither header nor claims."""
 
@@ -64,11 +65,17 @@ def parse(text: str) -> Token:
     if len(segments) != 3:
         raise Refused(Reason.MALFORMED_TOKEN, "the token is no JWT: it does not have three parts")
     try:
-        header, claims = (strict.json_object(strict.base64url(part)) for part in segments[:2])
+        header, claims = _header(segments[0]), strict.json_object(strict.base64url(segments[1]))
         made = strict.base64url(segments[2])
     except ValueError as problem:
         raise Refused(Reason.MALFORMED_TOKEN, f"the token is no JWT: {_plain(problem)}") from None
     return _token(header, claims, f"{segments[0]}.{segments[1]}".encode(), made)
+
+
+@lru_cache(64)
+def _header(segment: str) -> Mapping[str, Any]:
+    """The header of a token. All tokens of one key have the same one, mostly: 0.1 µs where reading it takes 3."""
+    return strict.json_object(strict.base64url(segment))
 
 
 def _plain(problem: ValueError) -> str:
@@ -76,7 +83,7 @@ def _plain(problem: ValueError) -> str:
     return str(problem) if type(problem) is ValueError else "its JSON cannot be read"
 
 
-def _token(header: dict[str, Any], claims: dict[str, Any], signing_input: bytes, made: bytes) -> Token:
+def _token(header: Mapping[str, Any], claims: Mapping[str, Any], signing_input: bytes, made: bytes) -> Token:
     if "crit" in header or "b64" in header:  # RFC 7515 section 4.1.11: we understand no extension
         raise Refused(Reason.CRITICAL_HEADER, "the token's header asks for an extension (crit)")
     alg, kid, issuer = header.get("alg"), header.get("kid"), claims.get("iss")
@@ -170,7 +177,7 @@ def _lower(value: Any) -> str:
 
 def check_times(claims: Mapping[str, Any], skew_s: float, now: float) -> tuple[float, float]:
     """RFC 7519 sections 4.1.4 to 4.1.6: now, and from when and until when it is so."""
-    expires, starts, issued = (_instant(claims, name) for name in ("exp", "nbf", "iat"))
+    expires, starts, issued = _instant(claims, "exp"), _instant(claims, "nbf"), _instant(claims, "iat")
     if expires is None:
         raise Refused(Reason.MISSING_CLAIM, "the token has no exp")
     if now >= expires + skew_s:
@@ -194,10 +201,12 @@ def _instant(claims: Mapping[str, Any], name: str) -> float | None:
 
 def check_audience(claims: Mapping[str, Any], provider: Provider) -> None:
     """RFC 7519 section 4.1.3: one of ours must be among them, exactly. Cognito's stands in client_id."""
-    path = next((one for one in provider.audience_claims if claim_at(claims, one) is not None), None)
-    if path is None:
+    for path in provider.audience_claims:
+        audience = claim_at(claims, path)
+        if audience is not None:
+            break
+    else:
         raise _wrong_audience(f"the token has no {' or '.join(map('.'.join, provider.audience_claims))}", provider)
-    audience = claim_at(claims, path)
     named = [audience] if isinstance(audience, str) else audience
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise _wrong_audience(f"the token's {'.'.join(path)} is neither a string nor a list of strings", provider)

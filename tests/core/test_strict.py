@@ -1,6 +1,11 @@
 """Base64url and JSON with one meaning each."""
 
+import base64
+import contextlib
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from authsvc.core import strict
 
@@ -34,6 +39,22 @@ def test_the_one_spelling_of_bytes_is_read(text, data):
 def test_any_other_spelling_is_refused(text):
     with pytest.raises(ValueError, match="base64url"):
         strict.base64url(text)
+
+
+def written(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@given(st.text(alphabet=[*"ABQgwZz09-_+/=!\n é", "\udcff", "\x00"]) | st.text(max_size=9))
+@example("ſſſſ")  # which is an S in capitals
+def test_a_text_that_is_read_is_what_its_bytes_give(text):
+    with contextlib.suppress(ValueError):
+        assert written(strict.base64url(text)) == text
+
+
+@given(st.binary(max_size=100))
+def test_what_bytes_give_is_read(data):
+    assert strict.base64url(written(data)) == data
 
 
 @pytest.mark.parametrize(
