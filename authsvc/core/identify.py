@@ -59,10 +59,11 @@ class Remembered(Known):
 
 
 class Memory(Protocol):
-    """Where verified tokens are remembered. Whether what is found still holds is for the caller to ask."""
+    """Where verified tokens are remembered, by their digests. Whether what is found still holds is for the caller to
+    ask."""
 
-    def get(self, token: str) -> Remembered | None: ...
-    def put(self, token: str, entry: Remembered) -> None: ...
+    def get(self, digest: bytes) -> Remembered | None: ...
+    def put(self, digest: bytes, entry: Remembered) -> None: ...
 
 
 @dataclass(slots=True)
@@ -145,13 +146,14 @@ class Identifier:
             assert self.introspects is not None
             claims = self.introspects.claims(way.provider, text, now, may_wait)
             return _introspected(self.providers.opaque, claims, now)
-        known = self.memory.get(text) if self.memory is not None else None
+        digest = jwt.digest(text)
+        known = self.memory.get(digest) if self.memory is not None else None
         if known is not None and known.holds(self.keys.current(known.provider.name, now), now):
             way.provider, way.by, way.known, way.until = known.provider.name, known.provider, known, known.until
             return known.identity
-        return self._verified(text, now, may_wait, way)
+        return self._verified(text, digest, now, may_wait, way)
 
-    def _verified(self, text: str, now: float, may_wait: bool, way: Way) -> Identity:
+    def _verified(self, text: str, digest: bytes, now: float, may_wait: bool, way: Way) -> Identity:
         token = jwt.parse(text)
         provider = self.providers.find(token.issuer, token.claims)
         way.provider, way.by = provider.name, provider
@@ -162,7 +164,7 @@ class Identifier:
         lasts = provider.max_age_s is None  # else the token becomes too old before it expires
         way.until = until if lasts else 0.0
         if self.memory is not None and lasts:
-            self.memory.put(text, Remembered(found, provider, keys, since, until, len(text)))
+            self.memory.put(digest, Remembered(found, provider, keys, since, until, len(text)))
         return found
 
     def _check_signature(self, token: jwt.Token, provider: Provider, now: float, may_wait: bool) -> KeySet:

@@ -6,6 +6,7 @@ signature and no download, so that garbage cannot make the service work.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -53,6 +54,11 @@ def bearer(authorization: str | None) -> str | None:
 def is_opaque(text: str) -> bool:
     """Whether this may be a token that only its provider can read: a bearer token, and not of a JWT's parts."""
     return len(text) <= MAX_OPAQUE and text.count(".") not in (2, 4) and _OPAQUE.fullmatch(text) is not None
+
+
+def digest(text: str) -> bytes:
+    """What a token is remembered by: of its whole text, so that none passes for another."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def parse(text: str) -> Token:

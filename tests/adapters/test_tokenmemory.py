@@ -105,32 +105,32 @@ def test_no_token_is_shown():
 def test_a_flood_of_tokens_that_come_once_leaves_the_regulars():
     memory = TokenMemory(most=100, most_characters=10_000)
     for name in ("ada", "max"):
-        memory.put(name, remembered())
-        assert memory.get(name)
+        memory.put(name.encode(), remembered())
+        assert memory.get(name.encode())
     for number in range(10_000):
-        memory.put(f"once-{number}", remembered())
-    assert memory.get("ada")
-    assert memory.get("max")
+        memory.put(f"once-{number}".encode(), remembered())
+    assert memory.get(b"ada")
+    assert memory.get(b"max")
     assert len(memory) <= 27
 
 
 def test_of_too_many_regulars_those_go_that_did_not_come_lately():
     memory = TokenMemory(most=8, most_characters=10_000)
     for number in range(6):
-        memory.put(f"t-{number}", remembered())
-        memory.get(f"t-{number}")
-    memory.get("t-0")
-    memory.put("t-6", remembered())
-    memory.get("t-6")
-    assert memory.get("t-0")
-    assert memory.get("t-1") is None
+        memory.put(f"t-{number}".encode(), remembered())
+        memory.get(f"t-{number}".encode())
+    memory.get(b"t-0")
+    memory.put(b"t-6", remembered())
+    memory.get(b"t-6")
+    assert memory.get(b"t-0")
+    assert memory.get(b"t-1") is None
 
 
 def test_a_token_too_long_for_its_share_is_not_kept():
     memory = TokenMemory(most=100, most_characters=400)
-    memory.put("long", remembered(size=101))
+    memory.put(b"long", remembered(size=101))
     assert len(memory) == 0
-    memory.put("fits", remembered(size=100))
+    memory.put(b"fits", remembered(size=100))
     assert len(memory) == 1
 
 
@@ -142,9 +142,9 @@ def test_the_memory_never_exceeds_its_bounds(steps):
     for step, name, size in steps:
         if step == "p":
             sizes[name] = size
-            memory.put(str(name), remembered(size=size))
+            memory.put(str(name).encode(), remembered(size=size))
         else:
-            found = memory.get(str(name))
+            found = memory.get(str(name).encode())
             assert found is None or found.size == sizes[name]
         parts = (memory._new, memory._regular)
         assert len(memory) <= 12
