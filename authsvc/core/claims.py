@@ -9,13 +9,15 @@ from typing import Any
 from authsvc.core.model import Claims, Reason, Refused
 
 ClaimPath = tuple[str, ...]
-SCOPE_CLAIMS = frozenset({"scope", "scp"})
+SCOPE_CLAIMS = ("scope", "scp")
 _OBJECTS = (dict, Mapping)  # a tuple: `dict | Mapping` would be made anew at each question
-_PLAIN = (str, int, float)
+_NUMBERS = (int, float)
 
 
 def claim_at(claims: Claims, path: ClaimPath) -> Any:
     """The value at a path of member names, or `None`. A name is never split at its dots."""
+    if len(path) == 1:  # as mostly
+        return claims.get(path[0])
     value: Any = claims
     for name in path:
         value = value.get(name) if isinstance(value, _OBJECTS) else None
@@ -24,20 +26,24 @@ def claim_at(claims: Claims, path: ClaimPath) -> Any:
 
 def as_text(value: Any) -> str | None:
     """A text, a number or a boolean as text; nothing else has one. True and 1 are not the same: `true` and `1`."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, _PLAIN) else None
+    return str(value) if isinstance(value, _NUMBERS) else None
 
 
 def texts(value: Any) -> tuple[str, ...]:
     """What a claim holds as texts: those of a list, the names of an object's members, or the one text it is."""
-    if isinstance(value, str):  # as mostly, and quicker than to ask whether it is an object
-        return (value,) if value else ()
+    if value is None:
+        return ()
+    if isinstance(value, list):  # and quicker than to ask whether it is an object
+        return tuple(filter(None, map(as_text, value)))
     if isinstance(value, _OBJECTS):
         # Zitadel's roles and Keycloak's organizations are objects; {"admin": false} is not an admin
         return tuple(name for name, held in value.items() if name and not _denied(held))
-    found = (as_text(one) for one in (value if isinstance(value, list) else [value]))
-    return tuple(text for text in found if text)
+    text = as_text(value)
+    return (text,) if text else ()
 
 
 def _denied(held: Any) -> bool:
@@ -48,7 +54,7 @@ def _denied(held: Any) -> bool:
 def scopes(claims: Claims) -> tuple[str, ...]:
     """The scopes of `scope` and `scp`, each a string split at spaces (RFC 6749 section 3.3) or a list, once each."""
     found = []
-    for name in sorted(SCOPE_CLAIMS):
+    for name in SCOPE_CLAIMS:
         value = claims.get(name)
         for text in () if isinstance(value, dict) else texts(value):
             found += text.split(" ")

@@ -152,14 +152,17 @@ def check(provider: Provider, claims: Claims) -> None:
     """What this provider demands of its tokens, after signature, times and audience. Raises `Refused`."""
     for demand in provider.demands:
         demand.check(claims)
-    _check_listed(Reason.TENANT_NOT_ALLOWED, "tenant", tenants(provider, claims), provider.tenants)
-    _check_listed(Reason.CLIENT_NOT_ALLOWED, "client", (client(provider, claims),), provider.clients)
-    kinds = provider.subject_types
-    _check_listed(Reason.SUBJECT_TYPE_NOT_ALLOWED, "subject type", (subject_type(provider, claims),), kinds)
+    if provider.tenants is not None:
+        _check_listed(Reason.TENANT_NOT_ALLOWED, "tenant", tenants(provider, claims), provider.tenants)
+    if provider.clients is not None:
+        _check_listed(Reason.CLIENT_NOT_ALLOWED, "client", (client(provider, claims),), provider.clients)
+    if provider.subject_types is not None:
+        found = (subject_type(provider, claims),)
+        _check_listed(Reason.SUBJECT_TYPE_NOT_ALLOWED, "subject type", found, provider.subject_types)
 
 
-def _check_listed(reason: Reason, what: str, found: tuple[str, ...], allowed: frozenset[str] | None) -> None:
-    if allowed is not None and allowed.isdisjoint(found):
+def _check_listed(reason: Reason, what: str, found: tuple[str, ...], allowed: frozenset[str]) -> None:
+    if allowed.isdisjoint(found):
         raise Refused(
             reason, f"the {what} is {', '.join(found) or 'not named'}; allowed is {' or '.join(sorted(allowed))}"
         )
@@ -218,10 +221,12 @@ def _user(provider: Provider, claims: Claims) -> str:
 
 def _key(paths: tuple[ClaimPath, ...], claims: Claims, user: str) -> str:
     """What tells users apart: two must never share it, so an id in place of missing parts looks like no parts."""
+    if not paths:
+        return user
     parts = [as_text(claim_at(claims, path)) for path in paths]
     if not all(parts):
         return f":{user}"
-    return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts if part) or user
+    return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts if part)
 
 
 def _roles(sources: tuple[RoleClaim, ...], claims: Claims) -> tuple[str, ...]:

@@ -157,6 +157,8 @@ def _admit_roles(wanted: tuple[str, ...], identity: Identity) -> None:
 
 
 def _admit_scopes(asks: Asks, identity: Identity) -> None:
+    if not asks.all_scopes and not asks.any_scope:
+        return
     has = set(identity.scopes)
     lacking = tuple(scope for scope in asks.all_scopes if scope not in has)
     if asks.any_scope and not has & set(asks.any_scope):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted  # json.dumps of one text, without what dumps does before
 from typing import Any, Literal
 
 from authsvc.core.claims import ClaimPath, claim_at
@@ -228,22 +229,32 @@ def identity_headers(identity: Identity | None, extract: Mapping[str, ClaimPath]
     All of them are always sent, so that nginx overwrites whatever a client put there. Raises
     `Refused(IDENTITY_TOO_LARGE)`: a list that was cut could lose the one role that matters.
     """
-    values: dict[str, Any] = dict.fromkeys((*BASE_HEADERS, *extract), "")
-    if identity is not None:
-        for header, path in extract.items():
-            values[header] = claim_at(identity.claims, path)
-        values["X-User-Id"], values["X-User-Email"] = identity.user_id, identity.email
-        values["X-User-Roles"], values["X-User-Issuer"] = list(identity.roles), identity.provider
-        values["X-User-Tenant"], values["X-Auth-Method"] = _tenants(identity.tenants), identity.method
-    headers = [(name, encode(value)) for name, value in values.items()]
-    if sum(len(name) + len(value) + 4 for name, value in headers) > HEADER_BUDGET:
+    if identity is None:
+        return [(name, "") for name in dict.fromkeys((*BASE_HEADERS, *extract))]
+    headers = {
+        "X-User-Id": _percent(identity.user_id),
+        "X-User-Email": _percent(identity.email),
+        "X-User-Roles": _listed(identity.roles),
+        "X-User-Issuer": _percent(identity.provider),
+        "X-User-Tenant": _tenants(identity.tenants),
+        "X-Auth-Method": identity.method,
+    }
+    for name, path in extract.items():
+        headers.setdefault(name, encode(claim_at(identity.claims, path)))  # no claim passes for one of the others
+    if sum(map(len, headers)) + sum(map(len, headers.values())) + 4 * len(headers) > HEADER_BUDGET:
         raise Refused(Reason.IDENTITY_TOO_LARGE, f"the identity headers exceed {HEADER_BUDGET} bytes")
-    return headers
+    return list(headers.items())
 
 
-def _tenants(tenants: tuple[str, ...]) -> Any:
+def _tenants(tenants: tuple[str, ...]) -> str:
     """The name of one, a list of several; one that begins like a list is put into a list."""
-    return "".join(tenants) if len(tenants) < 2 and not "".join(tenants).startswith("[") else list(tenants)
+    only = "".join(tenants)
+    return _percent(only) if len(tenants) < 2 and not only.startswith("[") else _listed(tenants)
+
+
+def _listed(texts: tuple[str, ...]) -> str:
+    """As `json.dumps` writes a list of texts, in a fifth of its time."""
+    return f"[{', '.join(map(quoted, texts))}]"
 
 
 def encode(value: Any) -> str:
