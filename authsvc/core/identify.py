@@ -77,7 +77,7 @@ class Way:
     link: str = ""
     retry_after_s: int | None = None
     other: Outcome | None = None
-    known: Known | None = None  # where the token was verified before, and of a good key
+    known: Known | None = None  # of a credential that is remembered, be it since now
     until: float = 0.0  # a token that is good now stays good before this, as far as it depends on the time
 
 
@@ -164,7 +164,8 @@ class Identifier:
         lasts = provider.max_age_s is None  # else the token becomes too old before it expires
         way.until = until if lasts else 0.0
         if self.memory is not None and lasts:
-            self.memory.put(digest, Remembered(found, provider, keys, since, until, len(text)))
+            way.known = Remembered(found, provider, keys, since, until, len(text))
+            self.memory.put(digest, way.known)
         return found
 
     def _check_signature(self, token: jwt.Token, provider: Provider, now: float, may_wait: bool) -> KeySet:
