@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from authsvc.adapters.tokenmemory import TokenMemory
 from authsvc.core.identify import Remembered
 from authsvc.core.model import Identity, Reason, Request
+from authsvc.core.rbac import rule
 from keys import key
 from worlds import NOW, FakeKeys, call, decide, gate, key_set, provider, token
 
@@ -30,6 +31,20 @@ def test_a_token_that_comes_again_is_answered_from_memory():
     assert again.identity is first.identity
     assert (again.reason, again.provider) == (Reason.ALLOWED, "main")
     assert dict(headers)["X-User-Id"] == "u-1"
+
+
+def test_what_was_worked_out_at_first_sight_is_not_made_again():
+    deciding, bearer = gate(FakeKeys(key_set(key()))), token()
+    first, again, third = (deciding.decide(call(bearer), NOW)[1] for _ in range(3))
+    assert first is again is third
+
+
+def test_a_token_that_one_rule_admitted_at_first_sight_is_judged_by_every_other():
+    deciding = gate(rules=[rule("/admin", None, ["admin"]), rule("/*", None, ["reader"])])
+    bearer = token(roles=["reader"])
+    for _ in range(3):
+        assert decided(deciding, bearer) is Reason.ALLOWED
+        assert decide(deciding, call(bearer, target="/admin")).reason is Reason.ROLE_REQUIRED
 
 
 @pytest.mark.parametrize(
