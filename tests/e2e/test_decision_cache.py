@@ -19,6 +19,7 @@ from authsvc.core.response import BASE_HEADERS
 from authsvc.demo.processes import NotFound, lua_lines
 from caching_world import Caching, caching
 from scripted_auth import Headers
+from waiting import within
 
 CONFIG = """\
 authentication:
@@ -209,11 +210,9 @@ def test_a_token_is_refused_from_its_last_second_on_although_it_was_kept(world: 
     alice = bearer(world, "alice", "reader", exp=ends)
     asked = []
     while time.time() < ends:
-        before = time.time()
         reply, was_asked = world.was_asked("/api/x", headers=alice)
         assert reply.status == 200 or time.time() >= ends
         asked.append(was_asked)
-        assert before < ends
         time.sleep(0.1)
     assert False in asked  # it was kept meanwhile
     assert world.call("/api/x", headers=alice).status == 401
@@ -351,5 +350,4 @@ def test_nginx_names_what_it_answered_by_itself_in_its_log(world: Caching) -> No
     alice = bearer(world, "alice", "reader", jti="log")
     for _ in range(2):
         world.call("/api/x", headers=alice)
-    time.sleep(0.2)
-    assert "MISS\nHIT\n" in (world.nginx.folder / "cached.log").read_text()
+    assert within(5, lambda: "MISS\nHIT\n" in (world.nginx.folder / "cached.log").read_text())
