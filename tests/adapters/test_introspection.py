@@ -132,6 +132,16 @@ def after(opened: threading.Event, act: Act) -> Act:
     return wait
 
 
+def late(act: Act) -> Act:
+    """Do so a while after it was asked: who called at the same moment waits for it by then."""
+
+    def wait(conn: Any) -> None:
+        threading.Event().wait(0.3)
+        act(conn)
+
+    return wait
+
+
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     """Says of every token that it is active, and ada's."""
@@ -512,9 +522,8 @@ def test_no_token_is_kept_and_no_secret_shown(endpoint: Endpoint, world: World) 
 
 
 def test_calls_for_one_token_at_once_share_one_request(endpoint: Endpoint, world: World) -> None:
-    opened, said = threading.Event(), []
-    endpoint.act = after(opened, answers(active=True, sub="ada"))
-    threading.Timer(0.3, opened.set).start()
+    said: list[Any] = []
+    endpoint.act = late(answers(active=True, sub="ada"))
     in_threads(12, lambda _: said.append(world.claims()))
     assert said == [{"active": True, "sub": "ada"}] * 12
     assert len(endpoint.asked) == 1
@@ -522,9 +531,8 @@ def test_calls_for_one_token_at_once_share_one_request(endpoint: Endpoint, world
 
 
 def test_calls_for_one_token_at_once_share_one_failure(endpoint: Endpoint, world: World) -> None:
-    opened, said = threading.Event(), []
-    endpoint.act = after(opened, says(ok(b"", status="400 Bad Request")))
-    threading.Timer(0.3, opened.set).start()
+    said: list[str] = []
+    endpoint.act = late(says(ok(b"", status="400 Bad Request")))
     in_threads(12, lambda _: said.append(world.trouble()))
     assert set(said) == {f"{endpoint.url}: the answer is 400, not 200"}
     assert len(endpoint.asked) == 1
@@ -532,9 +540,8 @@ def test_calls_for_one_token_at_once_share_one_failure(endpoint: Endpoint, world
 
 
 def test_a_call_that_waits_for_the_answer_of_another_sees_its_own_time(endpoint: Endpoint, world: World) -> None:
-    opened, said = threading.Event(), {}
-    endpoint.act = after(opened, answers(active=True, exp=NOW + 1))
-    threading.Timer(0.3, opened.set).start()
+    said: dict[str, Any] = {}
+    endpoint.act = late(answers(active=True, exp=NOW + 1))
     first = threading.Thread(target=lambda: said.update(first=world.claims()))
     first.start()
     assert within(5, lambda: len(endpoint.asked) == 1)
