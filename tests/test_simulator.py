@@ -162,13 +162,15 @@ def sends_little_that_inflates_to_much(issuer: Issuer) -> None:
 
 def sends_one_byte_at_a_time(issuer: Issuer) -> None:
     issuer.drip_s = 0.02
+    started = time.monotonic()
     with begin(issuer) as connection:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += connection.recv(1)
-        started = time.monotonic()
-        assert [len(connection.recv(100)) for _ in range(5)] == [1] * 5
-        assert time.monotonic() - started > 0.08
+        got = 0
+        while got < 5:  # who reads late finds several
+            got += len(connection.recv(100))
+            assert time.monotonic() - started > 0.9 * got * issuer.drip_s
 
 
 def never_ends(issuer: Issuer) -> None:
