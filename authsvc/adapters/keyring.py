@@ -123,10 +123,11 @@ class Keyring:
             self._await_peer(ring, ring.forced_at, ends)
 
     def _await_download(self, ring: Ring, ends: float) -> None:
-        running = self._download(ring)
+        before, running = ring.state.attempt, self._download(ring)
         running.join(max(ends - time.monotonic(), 0.0))
-        if running.is_alive():
-            ring.trouble = f"no whole answer within {DEADLINE_S:g} s"
+        with ring.guard:
+            if running.is_alive() and ring.state.attempt is before:  # else it only tells the fleet how it ended
+                ring.trouble = f"no whole answer within {DEADLINE_S:g} s"
 
     def _await_peer(self, ring: Ring, begun_at: float, ends: float) -> None:
         """Another process began a download: where it may still run, wait for how it ends."""

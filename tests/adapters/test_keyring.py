@@ -7,7 +7,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -497,6 +497,32 @@ def test_a_provider_that_hangs_holds_nobody_longer_than_the_deadline_with_memcac
         with takes(WAIT_S + SLACK_S):
             in_threads(4, lambda _: ring.refresh("demo", clock.now))
     assert len(issuer.asked) == 1
+
+
+class Stuck(MemoryStore):
+    """Once told so it answers no question until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+        self.let_go.set()
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        self.let_go.wait(10)
+        return super().get_many(keys)
+
+
+def test_a_download_that_ended_well_is_no_trouble_although_the_fleet_cannot_be_told_in_time(
+    make: Rings, issuer: Issuer, clock: Clock
+) -> None:
+    store = Stuck()
+    ring = make.quiet(store)
+    issuer.rotate()
+    clock.pass_(31)
+    store.let_go.clear()
+    assert kids(ring.refresh("demo", clock.now)) == ["key-1", "key-2"]
+    assert ring.trouble("demo") == ""
+    store.let_go.set()
 
 
 def test_while_the_provider_is_in_trouble_only_one_call_waits(make: Rings, issuer: Issuer, clock: Clock) -> None:
