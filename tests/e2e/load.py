@@ -23,15 +23,36 @@ class Calls:
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
+STOOD_STILL_S = 0.03  # for an answer of nginx alone, which takes a millisecond or two
+
+
+@contextmanager
+def control(port: int) -> Iterator[Calls]:
+    """What nginx answers by itself meanwhile. Where even that comes late, the machine stood still, and no measure of
+    authsvc counts."""
+    calls = Calls()
+    with callers(1, port, lambda: "", calls, pause_s=0.005, path="/"):
+        yield calls
+
+
+def stood_still(calls: Calls) -> bool:
+    return max(calls.seconds) > STOOD_STILL_S
+
+
 def keep_calling(
-    port: int, next_token: Callable[[], str | None], calls: Calls, over: threading.Event, pause_s: float = 0.0
+    port: int,
+    next_token: Callable[[], str | None],
+    calls: Calls,
+    over: threading.Event,
+    pause_s: float = 0.0,
+    path: str = "/api/orders",
 ) -> None:
     """Until there is no further token or it is over. `pause_s` lies between two calls."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     while not over.is_set() and (token := next_token()) is not None:
         started = time.monotonic()
         try:
-            connection.request("GET", "/api/orders", headers={"Authorization": f"Bearer {token}"})
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
             response = connection.getresponse()
             response.read()
         except (OSError, http.client.HTTPException) as problem:
@@ -46,11 +67,16 @@ def keep_calling(
 
 @contextmanager
 def callers(
-    count: int, port: int, next_token: Callable[[], str | None], calls: Calls, pause_s: float = 0.0
+    count: int,
+    port: int,
+    next_token: Callable[[], str | None],
+    calls: Calls,
+    pause_s: float = 0.0,
+    path: str = "/api/orders",
 ) -> Iterator[None]:
     """`count` callers in threads, while the block lasts."""
     over = threading.Event()
-    arguments = (port, next_token, calls, over, pause_s)
+    arguments = (port, next_token, calls, over, pause_s, path)
     threads = [threading.Thread(target=keep_calling, args=arguments, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()

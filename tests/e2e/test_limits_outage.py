@@ -13,7 +13,7 @@ import pytest
 from authsvc.demo.processes import Memcached
 from authsvc.demo.stack import Stack, stack
 from faults import dead, empty, hung, wait_for_fleet
-from load import Calls, callers
+from load import Calls, callers, control, stood_still
 from test_limits import CONFIG_HEAD, RULES, burst, fresh
 
 pytestmark = pytest.mark.alone
@@ -27,7 +27,7 @@ rate_limit:
     unlimited: {limit: unlimited}
 """
 WORKERS = 2
-BEFORE_S, DURING_S = 1.0, 2.0
+BEFORE_S, DURING_S = 1.0, 3.0  # each caller meets a hung memcached once, which must be less than a call in a hundred
 SLOWER_BY_S = 0.05  # what an outage may add to the p99
 Fault = Callable[[Memcached], AbstractContextManager[None]]
 
@@ -93,17 +93,26 @@ def test_in_an_outage_every_call_is_decided_by_the_policy_and_the_slowest_percen
     running: Stack, policy: str, fault: Fault
 ) -> None:
     """The load comes from callers who stay within their share, so that nothing but the policy decides."""
+    slower_by_s, machine_stood_still = measured(running, policy, fault)
+    if slower_by_s >= SLOWER_BY_S and machine_stood_still:
+        slower_by_s, _ = measured(running, policy, fault)
+    assert slower_by_s < SLOWER_BY_S
+
+
+def measured(running: Stack, policy: str, fault: Fault) -> tuple[float, bool]:
+    """What an outage adds to the p99, and whether that is no measure; what it must not change is the same."""
     tokens = [running.issuer.token(fresh(), plan="hundred") for _ in range(60)]
     before = load(running, tokens, BEFORE_S)
     with fault(memcached_of(running)):
-        during = load(running, tokens, DURING_S)
+        with control(running.nginx.port) as meanwhile:
+            during = load(running, tokens, DURING_S)
         found = greedy(running)
     wait_until_counted_again(running)
     print(f"\n{policy}, {fault.__name__}: {told(before)} before; {told(during)} during; a greedy caller: {dict(found)}")
     assert (set(before.statuses), before.broken) == ({200}, [])
     assert (set(during.statuses), during.broken) == ({503 if policy == "deny" else 200}, [])
     assert RIGHT[policy](found), found
-    assert during.percentile(0.99) - before.percentile(0.99) < SLOWER_BY_S
+    return during.percentile(0.99) - before.percentile(0.99), stood_still(meanwhile)
 
 
 def test_emptied_under_load_memcached_counts_from_nothing_and_nobody_notices(running: Stack, policy: str) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from authsvc.demo.issuer import Issuer
-from authsvc.demo.stack import CONFIG, stack
+from authsvc.demo.stack import CONFIG, Stack, stack
 from faults import dead, hung, wait_for_fleet
-from load import Calls, callers
-from test_key_life import with_times
+from load import Calls, callers, control, stood_still
+from test_key_life import memcached_of, with_times
 from waiting import within
 
 pytestmark = pytest.mark.alone
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.alone
 FLOOD = 10_000
 COOLDOWN_S = 70  # longer than a slow machine takes for the flood
 WORKERS = 4
+SLOWEST_S = 0.25
 
 
 def forgeries(issuer: Issuer, count: int) -> list[str]:
@@ -43,8 +44,7 @@ def forgeries(issuer: Issuer, count: int) -> list[str]:
 def test_ten_thousand_random_kids_within_a_cooldown_make_at_most(memcached: Any, downloads: int) -> None:
     with ExitStack() as lasting:
         running = lasting.enter_context(stack(with_times(jwks_refresh_cooldown=COOLDOWN_S), workers=WORKERS))
-        assert running.memcached is not None
-        wait_for_fleet(running.memcached, WORKERS)  # each has its keys then: one that starts later downloads them
+        wait_for_fleet(memcached_of(running), WORKERS)  # each has its keys then: one that starts later downloads them
         lasting.enter_context(memcached(running.memcached))
         bad, good = Calls(), Calls()
         tokens = iter(forgeries(running.issuer, FLOOD))
@@ -65,25 +65,34 @@ def test_ten_thousand_random_kids_within_a_cooldown_make_at_most(memcached: Any,
 def test_memcached_killed_and_restarted_under_load_changes_no_decision() -> None:
     """A limited tier, so that every allowed call wants memcached."""
     with stack(CONFIG.replace("pro: {limit: 10000/hour", "pro: {limit: 1000000/hour")) as running:
-        numbers = itertools.count()
-        good, bad = Calls(), Calls()
-        valid = [running.issuer.token(f"u-{number}", plan="pro") for number in range(20)]
-        forged = running.issuer.forged_token(plan="pro")
-        with (
-            callers(4, running.nginx.port, lambda: valid[next(numbers) % 20], good, pause_s=0.005),
-            callers(1, running.nginx.port, lambda: forged, bad, pause_s=0.02),
-        ):
-            time.sleep(1.5)
-            for fault in (dead, hung):
-                with fault(running.memcached):
-                    time.sleep(2)
+        with control(running.nginx.port) as meanwhile:
+            slowest_s = slowest_in_two_outages(running)
+        if slowest_s >= SLOWEST_S and stood_still(meanwhile):
+            slowest_s = slowest_in_two_outages(running)
+        assert slowest_s < SLOWEST_S
+
+
+def slowest_in_two_outages(running: Stack) -> float:
+    """Of calls that all get their right answers."""
+    numbers = itertools.count()
+    good, bad = Calls(), Calls()
+    valid = [running.issuer.token(f"u-{number}", plan="pro") for number in range(20)]
+    forged = running.issuer.forged_token(plan="pro")
+    with (
+        callers(4, running.nginx.port, lambda: valid[next(numbers) % 20], good, pause_s=0.005),
+        callers(1, running.nginx.port, lambda: forged, bad, pause_s=0.02),
+    ):
+        time.sleep(1.5)
+        for fault in (dead, hung):
+            with fault(memcached_of(running)):
                 time.sleep(2)
-        assert len(good.statuses) > 500
-        assert set(good.statuses) == {200}
-        assert set(bad.statuses) == {401}
-        assert good.broken == bad.broken == []
-        print(f"slowest of {len(good.seconds)}: {max(good.seconds):.3f} s, p99 {good.percentile(0.99):.3f} s")
-        assert max(good.seconds + bad.seconds) < 0.25
+            time.sleep(2)
+    assert len(good.statuses) > 500
+    assert set(good.statuses) == {200}
+    assert set(bad.statuses) == {401}
+    assert good.broken == bad.broken == []
+    print(f"slowest of {len(good.seconds)}: {max(good.seconds):.3f} s, p99 {good.percentile(0.99):.3f} s")
+    return max(good.seconds + bad.seconds)
 
 
 def test_after_a_restart_memcached_counts_again_within_two_seconds() -> None:
