@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from authsvc.demo.behaviours import ANSWERS, ELSEWHERE, Behaviour, Exchange
+from authsvc.demo.behaviours import ANSWERS, ELSEWHERE, Behaviour, Exchange, bomb
 from authsvc.demo.loopback import Loopback
 
 
@@ -85,6 +85,8 @@ class Issuer:
 
     def behave(self, behaviour: Behaviour) -> None:
         """From now on; who hangs is answered in the new way, and a body that drips or never ends stops."""
+        if behaviour is Behaviour.BOMB:
+            bomb()  # it takes long to make, and who asked for it waits for a second only
         with self._switching:
             before, self._mode = self._mode, Mode(behaviour, threading.Event())
             if behaviour is Behaviour.DOWN:
