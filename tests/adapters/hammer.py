@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import socket
 import sys
-import time
-from collections.abc import Sequence
-from functools import partial
 from multiprocessing.connection import Connection
 
 from authsvc.adapters import config
-from authsvc.adapters.connection import target
-from authsvc.adapters.memcached import MemcachedStore, _Server
 from authsvc.core.model import Request
 from authsvc.service import Service
-from helpers import in_threads
+from helpers import Patient, in_threads
 
 THREADS = 16
 SWITCH_S = 0.0005  # so that threads meet in the middle of what they do, ten times as often as with Python's default
@@ -26,16 +20,6 @@ class Nowhere:
 
     def write(self, line: str) -> None:
         pass
-
-
-class Patient(MemcachedStore):
-    """Ours, whose answers may take as long as they take: 128 threads that are never idle keep one from its answer for
-    more than 150 ms, and an outage is another test's matter."""
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        super().__init__(addresses)
-        dials = {address: partial(socket.create_connection, target(address)) for address in addresses}
-        self._servers = {address: _Server(address, dial, time.monotonic) for address, dial in dials.items()}
 
 
 def hammer(text: str, issuer: str, now: float, processes: int, pipe: Connection) -> None:

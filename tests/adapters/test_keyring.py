@@ -23,7 +23,7 @@ from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.issuer import Issuer
 from authsvc.demo.processes import Memcached, free_port
 from authsvc.service import Service
-from helpers import Clock, CountingStore, in_threads, paused
+from helpers import Clock, CountingStore, Patient, in_threads, paused
 from rings import (
     TIMES,
     Heard,
@@ -49,7 +49,7 @@ SLACK_S = 0.6  # threads on a busy machine
 
 @pytest.fixture(params=["memory", "memcached"])
 def store(request: pytest.FixtureRequest, address: str) -> Store:
-    return MemoryStore() if request.param == "memory" else MemcachedStore([address])
+    return MemoryStore() if request.param == "memory" else Patient([address])
 
 
 @contextlib.contextmanager
@@ -565,7 +565,7 @@ def test_sixteen_processes_that_start_at_once_make_one_attempt_where_the_provide
     clock.pass_(0.0006)
     issuer.behave(behaviour)
     heard = [Heard() for _ in range(16)]
-    rings = [make(MemcachedStore([address]), heard=one) for one in heard]
+    rings = [make(Patient([address]), heard=one) for one in heard]
     took_s: list[float] = []
 
     def start(number: int) -> None:
@@ -586,7 +586,7 @@ def test_a_process_that_starts_during_anothers_download_waits_for_that_and_no_lo
     """Its clock is a little further: the marker must name the very moment that the download began."""
     later = Clock(clock.now + 0.2)
     clock.pass_(0.0006)
-    one, two = make(MemcachedStore([address])), make(MemcachedStore([address]), clock=later)
+    one, two = make(Patient([address])), make(Patient([address]), clock=later)
     issuer.behave(Behaviour.HANG)
     threading.Thread(target=one.start).start()
     assert within(5, lambda: issuer.fetches == 1)
@@ -620,7 +620,7 @@ def test_a_token_at_the_second_process_takes_what_the_first_downloaded(
 
 
 def test_a_fleet_forces_one_download_a_cooldown(make: Rings, issuer: Issuer, clock: Clock, address: str) -> None:
-    rings = [make.quiet(MemcachedStore([address])) for _ in range(4)]
+    rings = [make.quiet(Patient([address])) for _ in range(4)]
     issuer.behave(Behaviour.ERROR)
     for attempts in (2, 3):
         clock.pass_(31)
@@ -631,7 +631,7 @@ def test_a_fleet_forces_one_download_a_cooldown(make: Rings, issuer: Issuer, clo
 
 def test_a_fleet_refreshes_once_an_interval(make: Rings, issuer: Issuer, clock: Clock, address: str) -> None:
     times = KeyTimes(refresh_interval_s=10)
-    rings = [make.started(MemcachedStore([address]), times=times) for _ in range(4)]
+    rings = [make.started(Patient([address]), times=times) for _ in range(4)]
     for turn in range(2, 5):
         issuer.rotate()
         clock.pass_(11.1)
@@ -645,14 +645,14 @@ def test_a_fleet_of_real_clocks_with_a_short_interval_downloads_about_once_in_it
 ) -> None:
     times = KeyTimes(refresh_interval_s=2)
     for _ in range(4):
-        make.started(MemcachedStore([address]), times=times, clock=time.time)
+        make.started(Patient([address]), times=times, clock=time.time)
     assert within(6, lambda: issuer.fetches >= 3)
     assert not within(1, lambda: issuer.fetches > 3)
 
 
 def test_a_fleet_tries_once_again_after_a_failure(make: Rings, issuer: Issuer, clock: Clock, address: str) -> None:
     times = KeyTimes(refresh_interval_s=10)  # and the clock passes it by less than what makes a download overdue
-    rings = [make.started(MemcachedStore([address]), times=times) for _ in range(4)]
+    rings = [make.started(Patient([address]), times=times) for _ in range(4)]
     issuer.behave(Behaviour.ERROR)
     clock.pass_(11.1)
     assert within(5, lambda: issuer.fetches == 2)
@@ -666,8 +666,8 @@ def test_a_fleet_tries_once_again_after_a_failure(make: Rings, issuer: Issuer, c
 def test_a_flush_reaches_every_process_within_a_second_and_nothing_older_undoes_it(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
-    store, heard = Recorded(MemcachedStore([address])), Heard()
-    one, two = make.started(store, heard=heard), make.started(MemcachedStore([address]), heard=heard)
+    store, heard = Recorded(Patient([address])), Heard()
+    one, two = make.started(store, heard=heard), make.started(Patient([address]), heard=heard)
     issuer.rotate()
     clock.pass_(5)
     one.refresh("demo", clock.now)
@@ -735,7 +735,7 @@ def test_without_a_secret_nothing_is_written_to_memcached(issuer: Issuer) -> Non
 def test_a_forked_child_goes_on_by_itself_also_where_a_download_ran(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
-    ring = make.started(MemcachedStore([address]))
+    ring = make.started(Patient([address]))
     issuer.rotate()
     issuer.behave(Behaviour.HANG)
     clock.pass_(31)

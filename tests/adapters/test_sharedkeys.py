@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from authsvc.adapters.keyring import Keyring
-from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.sharedkeys import FORCED, REFRESH, Refused
 from authsvc.adapters.store import MemoryStore, Store, StoreDown
 from authsvc.core import jwks
@@ -20,7 +19,7 @@ from authsvc.core.signature import ALGORITHMS
 from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.issuer import Issuer, SigningKey
 from authsvc.demo.processes import Memcached
-from helpers import Clock, CountingStore, in_threads
+from helpers import Clock, CountingStore, Patient, in_threads
 from rings import SECRET, TIMES, Heard, Recorded, Rings, dead_store, kids, provider_of, share
 from waiting import within
 
@@ -54,7 +53,7 @@ def store(request: pytest.FixtureRequest, memcached: Memcached) -> Iterator[Stor
     if request.param == "memory":
         yield MemoryStore()
         return
-    recorded = Recorded(MemcachedStore([f"127.0.0.1:{memcached.port}"]))
+    recorded = Recorded(Patient([f"127.0.0.1:{memcached.port}"]))
     yield recorded
     for place in recorded.written:
         recorded.set(place, b"", 1)
@@ -317,7 +316,7 @@ def test_a_planted_entry_is_no_start(
 def test_a_tampered_entry_is_replaced_within_a_second_and_nothing_of_it_is_taken(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
-    store, heard = Recorded(MemcachedStore([address])), Heard()
+    store, heard = Recorded(Patient([address])), Heard()
     ring = make.started(store, heard=heard)
     genuine = store.written[store.place]
     store.set(store.place, flipped(100)(genuine), 60)
@@ -330,7 +329,7 @@ def test_a_tampered_entry_is_replaced_within_a_second_and_nothing_of_it_is_taken
 def test_a_memcached_that_was_flushed_is_filled_again_within_a_second(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
-    store, heard = Recorded(MemcachedStore([address])), Heard()
+    store, heard = Recorded(Patient([address])), Heard()
     make.started(store, heard=heard)
     genuine = store.written[store.place]
     assert store.swap(store.place, genuine, b"", -1)  # expires at once
@@ -398,7 +397,7 @@ def test_a_failure_that_a_clock_an_hour_ahead_has_shared_is_forgotten(
 def test_two_fleets_with_different_secrets_on_one_memcached_leave_each_other_alone(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
-    store, heard, others = Recorded(MemcachedStore([address])), Heard(), Heard()
+    store, heard, others = Recorded(Patient([address])), Heard(), Heard()
     theirs = share(store, b"another secret, long enough to be accepted", heard=others)
     ring = Keyring([provider_of(issuer)], TIMES, theirs, others, clock)
     ring.start()
