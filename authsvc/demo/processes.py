@@ -185,6 +185,11 @@ class Memcached(Process):
         as_root = ["-u", "root"] if os.geteuid() == 0 else []  # memcached refuses to be root unasked
         super().__init__([*command, *as_root], port)
 
+    def stop(self) -> None:
+        if self._running is not None:
+            self._running.kill()  # it holds nothing that lasts, and where it is asked to stop it takes a second
+        super().stop()
+
 
 class Nginx(Process):
     """nginx with a folder of its own: `files` go beside the configuration, logs and temp files into it too.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -51,16 +49,7 @@ def single(server: Memcached) -> MemcachedStore:
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
     with ExitStack() as started:
-        made = Fleet([started.enter_context(Memcached()) for _ in range(3)])
-        yield made
-        for server in made.servers:
-            kill(server)  # asked to stop, a memcached takes a second
-
-
-def kill(server: Memcached) -> None:
-    if server.pid:
-        os.kill(server.pid, signal.SIGKILL)
-    server.stop()
+        yield Fleet([started.enter_context(Memcached()) for _ in range(3)])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +108,7 @@ def test_where_one_is_killed_under_load_only_its_keys_lose_their_counts(fleet: F
                 return
             seen.append((key, store.incr(key, 600) if number % 2 else store.incr_many([(key, 1, 600)])[0]))
 
-    killer = threading.Timer(0.7, kill, [victim])
+    killer = threading.Timer(0.7, victim.stop)
     killer.start()
     in_threads(8, count)  # which raises what any of them met
     killer.join()
@@ -140,7 +129,7 @@ def test_a_killed_server_gets_its_keys_back_when_it_runs_again(fleet: Fleet) -> 
         fleet.store.incr(key, 60, 10)
     victim = fleet.servers[0]
     lost = [key for key in keys if fleet.home(key) is victim]
-    kill(victim)
+    victim.stop()
     assert {fleet.store.incr(key, 60) for key in lost} == {1}
     assert len({fleet.home(key).port for key in keys}) == 2
     victim.start()
@@ -172,7 +161,7 @@ def test_a_server_that_stands_still_costs_one_timeout_and_no_call(fleet: Fleet) 
 
 
 def test_what_fails_goes_to_all_the_others(fleet: Fleet) -> None:
-    kill(fleet.servers[0])
+    fleet.servers[0].stop()
     keys = [f"{number}" for number in range(120)]
     for key in keys:
         fleet.store.set(key, b"x", 60)
@@ -181,7 +170,7 @@ def test_what_fails_goes_to_all_the_others(fleet: Fleet) -> None:
 
 
 def test_all_operations_go_on_where_a_server_is_dead(fleet: Fleet) -> None:
-    kill(fleet.servers[0])
+    fleet.servers[0].stop()
     for number in range(20):
         key = f"any:{number}"
         assert fleet.store.get(key) is None
@@ -205,7 +194,7 @@ def test_many_keys_at_once_go_on_where_a_server_is_dead(fleet: Fleet, known: boo
     assert first == list(range(1, 51))
     victim = fleet.servers[1]
     lost = {key for key in keys if fleet.home(key) is victim}
-    kill(victim)
+    victim.stop()
     if known:
         fleet.store.get(min(lost))
     assert fleet.store.get_many(keys) == {key: b"%d" % by for key, by, _ in entries if key not in lost}
@@ -216,7 +205,7 @@ def test_many_keys_at_once_go_on_where_a_server_is_dead(fleet: Fleet, known: boo
 
 def test_where_all_are_down_it_says_so_of_each(fleet: Fleet) -> None:
     for server in fleet.servers:
-        kill(server)
+        server.stop()
     for _ in range(2):
         with pytest.raises(StoreDown) as trouble:
             fleet.store.incr("k", 60)
