@@ -85,10 +85,10 @@ class Patient(MemcachedStore):
     """Ours, whose answers may take as long as they take: threads that are never idle, or a machine that stands still,
     keep one from its answer for more than 150 ms, and an outage is another test's matter."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(addresses)
         dials = {address: partial(socket.create_connection, target(address)) for address in addresses}
-        self._servers = {address: _Server(address, dial, time.monotonic) for address, dial in dials.items()}
+        self._servers = {address: _Server(address, dial, clock) for address, dial in dials.items()}
 
 
 def in_threads(count: int, act: Callable[[int], object]) -> None:

@@ -15,7 +15,7 @@ from authsvc.adapters.connection import TIMEOUT_S
 from authsvc.adapters.memcached import RETRY_AFTER_S, MemcachedStore, place_of
 from authsvc.adapters.store import MemoryStore, StoreDown
 from authsvc.demo.processes import Memcached, free_port
-from helpers import Clock, in_threads, paused
+from helpers import Clock, Patient, in_threads, paused
 from hostile import Relay
 from waiting import within
 
@@ -30,7 +30,7 @@ class Fleet:
     def __init__(self, servers: list[Memcached]) -> None:
         self.servers, self.clock = servers, Clock()
         self.addresses = [f"127.0.0.1:{server.port}" for server in servers]
-        self.store = MemcachedStore(self.addresses, self.clock)
+        self.store = Patient(self.addresses, self.clock)
 
     def home(self, key: str) -> Memcached:
         """The one server that has this key."""
@@ -43,7 +43,7 @@ class Fleet:
 
 
 def single(server: Memcached) -> MemcachedStore:
-    return MemcachedStore([f"127.0.0.1:{server.port}"])
+    return Patient([f"127.0.0.1:{server.port}"])
 
 
 @pytest.fixture
@@ -78,14 +78,14 @@ def test_keys_with_the_same_text_in_braces_lie_on_one_server(fleet: Fleet) -> No
 
 
 def test_each_key_has_one_server_whatever_the_order_of_the_list(fleet: Fleet) -> None:
-    turned = MemcachedStore(fleet.addresses[::-1])
+    turned = Patient(fleet.addresses[::-1])
     for number in range(50):
         assert (fleet.store.incr(f"one:{number}", 60), turned.incr(f"one:{number}", 60)) == (1, 2)
         assert fleet.held(f"one:{number}") == [b"2"]
 
 
 def test_a_server_more_takes_keys_and_moves_none_among_the_others(fleet: Fleet) -> None:
-    two = MemcachedStore(fleet.addresses[:2])
+    two = Patient(fleet.addresses[:2])
     keys = [f"moved:{number}" for number in range(100)]
     for key in keys:
         two.set(key, b"x", 60)
@@ -95,7 +95,7 @@ def test_a_server_more_takes_keys_and_moves_none_among_the_others(fleet: Fleet) 
 
 
 def test_where_one_is_killed_under_load_only_its_keys_lose_their_counts(fleet: Fleet) -> None:
-    store = MemcachedStore(fleet.addresses)
+    store = Patient(fleet.addresses)
     keys = [f"{{{number}}}:load" for number in range(40)]
     assert all(store.incr(key, 600) == 1 for key in keys)
     victim = fleet.servers[1]
@@ -141,23 +141,24 @@ def test_a_killed_server_gets_its_keys_back_when_it_runs_again(fleet: Fleet) -> 
 
 
 def test_a_server_that_stands_still_costs_one_timeout_and_no_call(fleet: Fleet) -> None:
+    store = MemcachedStore(fleet.addresses, fleet.clock)
     keys = [f"still:{number}" for number in range(60)]
     for key in keys:
-        fleet.store.incr(key, 60, 10)
+        store.incr(key, 60, 10)
     victim = fleet.servers[2]
     lost = [key for key in keys if fleet.home(key) is victim]
     with paused(victim.pid):
         for _ in range(2):
             started = time.monotonic()
             for key in keys:
-                fleet.store.incr(key, 60)
+                store.incr(key, 60)
             assert time.monotonic() - started < TIMEOUT_S + 0.25
             fleet.clock.pass_(LATER_S)
     for key in lost:
-        counted = fleet.store.incr(key, 60)
+        counted = store.incr(key, 60)
         assert counted in (11, 12, 13)  # its own count, with what reached it while it stood; never the sum with 2
-        assert int(fleet.store.get(key) or 0) in range(counted, 14)  # some of that may reach it only now
-        assert within(2, lambda key=key: sorted(fleet.held(key)) == sorted([b"2", fleet.store.get(key)]))  # type: ignore[misc]
+        assert int(store.get(key) or 0) in range(counted, 14)  # some of that may reach it only now
+        assert within(2, lambda key=key: sorted(fleet.held(key)) == sorted([b"2", store.get(key)]))  # type: ignore[misc]
 
 
 def test_what_fails_goes_to_all_the_others(fleet: Fleet) -> None:
@@ -232,7 +233,7 @@ def test_a_server_that_refuses_one_request_keeps_the_key(fleet: Fleet) -> None:
 
 def test_counters_of_one_place_take_one_round_trip(fleet: Fleet) -> None:
     with Relay(fleet.servers[0].port) as one, Relay(fleet.servers[1].port) as two:
-        store = MemcachedStore([f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"])
+        store = Patient([f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"])
         entries = [("rate:{ab12}:3600:77", 1, 7200), ("rate:{ab12}:60:99", 3, 120)]
         assert store.incr_many(entries) == [1, 3]
         assert [len(one.sent), len(two.sent)] in ([2, 0], [0, 2])  # incr, and what is missing is added
@@ -245,7 +246,7 @@ def test_counters_of_one_place_take_one_round_trip(fleet: Fleet) -> None:
 
 def test_each_server_is_asked_once_for_all_of_its_keys(fleet: Fleet) -> None:
     with Relay(fleet.servers[0].port) as one, Relay(fleet.servers[1].port) as two:
-        store = MemcachedStore([f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"])
+        store = Patient([f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"])
         entries = [(f"spread:{number}", 1, 60) for number in range(20)]
         store.incr_many(entries)
         before = len(one.sent), len(two.sent)
@@ -256,7 +257,7 @@ def test_each_server_is_asked_once_for_all_of_its_keys(fleet: Fleet) -> None:
 
 
 def test_a_fleet_that_restarts_one_by_one_fails_no_call(fleet: Fleet) -> None:
-    store, over, failed = MemcachedStore(fleet.addresses), threading.Event(), list[StoreDown]()
+    store, over, failed = Patient(fleet.addresses), threading.Event(), list[StoreDown]()
 
     def count() -> None:
         for number in itertools.cycle(range(30)):
@@ -284,7 +285,7 @@ def test_a_fleet_that_restarts_one_by_one_fails_no_call(fleet: Fleet) -> None:
 def test_which_server_is_out_of_reach_is_told_with_the_reason() -> None:
     with Memcached() as well:
         gone = f"127.0.0.1:{free_port()}"
-        store = MemcachedStore([f"127.0.0.1:{well.port}", gone])
+        store = Patient([f"127.0.0.1:{well.port}", gone])
         for number in range(20):
             store.incr(f"told-{number}", 60)
         (text,) = store.failing()
