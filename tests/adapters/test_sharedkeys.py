@@ -313,6 +313,7 @@ def test_a_planted_entry_is_no_start(
     assert kids(share(store).open(provider_of(issuer), store.get(store.place) or b"", clock.now).keys) == ["key-1"]
 
 
+@pytest.mark.alone
 def test_a_tampered_entry_is_replaced_within_a_second_and_nothing_of_it_is_taken(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
@@ -326,15 +327,15 @@ def test_a_tampered_entry_is_replaced_within_a_second_and_nothing_of_it_is_taken
     assert issuer.fetches == 1
 
 
+@pytest.mark.alone
 def test_a_memcached_that_was_flushed_is_filled_again_within_a_second(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
     store, heard = Recorded(Patient([address])), Heard()
     make.started(store, heard=heard)
-    genuine = store.written[store.place]
+    genuine, swaps = store.written[store.place], store.calls.count("swap")
     assert store.swap(store.place, genuine, b"", -1)  # expires at once
-    assert store.get(store.place) is None
-    assert within(1, lambda: store.get(store.place) == genuine)
+    assert within(1, lambda: store.calls.count("swap") > swaps + 1 and store.get(store.place) == genuine)
     assert heard.events == []
     issuer.behave(Behaviour.ERROR)
     assert kids(make.quiet(store).current("demo", clock.now)) == ["key-1"]

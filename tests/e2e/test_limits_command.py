@@ -110,6 +110,7 @@ def harmless(text: str) -> bool:
 # ---- reset
 
 
+@pytest.mark.alone  # workers look every 0.9 s
 def test_after_a_reset_the_user_passes_in_every_worker_within_a_second(running: Stack) -> None:
     sub = fresh()
     token = running.issuer.token(sub, plan="fifty")
