@@ -39,8 +39,6 @@ from rings import (
 )
 from waiting import within
 
-pytestmark = pytest.mark.alone
-
 # the second where the last download failed: the key may be new and cannot be had now
 REFUSALS_OF_UNKNOWN_KEYS = (Reason.UNKNOWN_KEY, Reason.KEYS_UNAVAILABLE)
 WAIT_S = 2.0  # what a call waits for keys at most
@@ -93,6 +91,7 @@ def test_one_provider_that_is_down_does_not_hold_up_the_others(issuer: Issuer, c
     assert "cannot connect" in ring.status()["gone"].problem
 
 
+@pytest.mark.alone
 def test_several_providers_that_hang_hold_the_start_up_for_one_deadline(issuer: Issuer, clock: Clock) -> None:
     issuer.behave(Behaviour.HANG)
     ring = Keyring([provider_of(issuer, name=name) for name in "abc"], TIMES, None, Heard(), clock)
@@ -248,6 +247,7 @@ def test_every_trouble_a_provider_can_have_is_in_the_table() -> None:
     assert OUTCOMES.keys() == set(Behaviour) - {Behaviour.OK}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("behaviour", OUTCOMES, ids=lambda behaviour: behaviour.value)
 def test_good_keys_stay_until_they_are_too_old_where_the_provider(
     make: Rings, issuer: Issuer, clock: Clock, behaviour: Behaviour
@@ -439,6 +439,7 @@ def memcached_that_is(state: str, memcached: Memcached) -> Iterator[Store | None
         yield {"up": living, "hanging": living, "down": dead_store()}.get(state)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("state", ["not configured", "up", "down", "hanging"])
 @pytest.mark.parametrize(
     "behaviour",
@@ -486,6 +487,7 @@ def test_a_thousand_tokens_while_no_key_was_ever_had_make_one_download(
     assert len(issuer.asked) == 1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("state", ["not configured", "down", "hanging"])
 def test_a_provider_that_hangs_holds_nobody_longer_than_the_deadline_with_memcached(
     make: Rings, issuer: Issuer, clock: Clock, memcached: Memcached, state: str
@@ -525,6 +527,7 @@ def test_a_download_that_ended_well_is_no_trouble_although_the_fleet_cannot_be_t
     store.let_go.set()
 
 
+@pytest.mark.alone
 def test_while_the_provider_is_in_trouble_only_one_call_waits(make: Rings, issuer: Issuer, clock: Clock) -> None:
     ring = make.quiet()
     issuer.behave(Behaviour.ERROR)
@@ -553,6 +556,7 @@ def test_one_download_serves_two_processes(make: Rings, issuer: Issuer, clock: C
     assert [ring.status()["demo"].taken_from for ring in (one, two)] == ["provider", "memcached"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("behaviour", "bound_s"),
     [(Behaviour.OK, 1.0), (Behaviour.ERROR, 1.0), (Behaviour.DOWN, 1.0), (Behaviour.HANG, WAIT_S + SLACK_S)],
@@ -580,6 +584,7 @@ def test_sixteen_processes_that_start_at_once_make_one_attempt_where_the_provide
     assert all(kids(ring.current("demo", clock.now)) == wanted for ring in rings)
 
 
+@pytest.mark.alone
 def test_a_process_that_starts_during_anothers_download_waits_for_that_and_no_longer(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
@@ -619,6 +624,7 @@ def test_a_token_at_the_second_process_takes_what_the_first_downloaded(
     assert issuer.fetches == 2
 
 
+@pytest.mark.alone
 def test_a_fleet_forces_one_download_a_cooldown(make: Rings, issuer: Issuer, clock: Clock, address: str) -> None:
     rings = [make.quiet(Patient([address])) for _ in range(4)]
     issuer.behave(Behaviour.ERROR)
@@ -640,6 +646,7 @@ def test_a_fleet_refreshes_once_an_interval(make: Rings, issuer: Issuer, clock: 
         assert not within(0.7, lambda turn=turn: issuer.fetches > turn)
 
 
+@pytest.mark.alone
 def test_a_fleet_of_real_clocks_with_a_short_interval_downloads_about_once_in_it(
     make: Rings, issuer: Issuer, address: str
 ) -> None:
@@ -663,6 +670,7 @@ def test_a_fleet_tries_once_again_after_a_failure(make: Rings, issuer: Issuer, c
     assert all(kids(ring.current("demo", clock.now)) == ["key-1"] for ring in rings)
 
 
+@pytest.mark.alone
 def test_a_flush_reaches_every_process_within_a_second_and_nothing_older_undoes_it(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
@@ -701,6 +709,7 @@ def test_memcached_down_leaves_each_process_to_itself(make: Rings, issuer: Issue
     assert within(5, lambda: kids(ring.current("demo", clock.now)) == ["key-1", "key-2"])
 
 
+@pytest.mark.alone
 def test_a_memcached_that_hangs_neither_stops_the_start_nor_the_background(
     make: Rings, issuer: Issuer, clock: Clock, memcached: Memcached, address: str
 ) -> None:
@@ -732,6 +741,7 @@ def test_without_a_secret_nothing_is_written_to_memcached(issuer: Issuer) -> Non
 # ---- fork
 
 
+@pytest.mark.alone
 def test_a_forked_child_goes_on_by_itself_also_where_a_download_ran(
     make: Rings, issuer: Issuer, clock: Clock, address: str
 ) -> None:
