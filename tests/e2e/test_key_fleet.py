@@ -65,6 +65,12 @@ class Fleet:
     def new(self, owner: str, *roles: str) -> str:
         return apikeytool.issue(str(self.file), ApiKey(b"", owner, roles)).text
 
+    def put(self, content: bytes) -> None:
+        """At once: a worker that looked while it was being written would find nothing, and tell of that."""
+        new = self.file.with_suffix(".new")
+        new.write_bytes(content)
+        new.rename(self.file)
+
     def revoke(self, key: str) -> None:
         apikeytool.revoke(str(self.file), key_id(key), time.time())
 
@@ -216,9 +222,7 @@ def test_a_broken_file_changes_nothing_and_says_so_until_it_is_mended(fleet: Fle
     fleet.until(good, 200)
     whole, before = fleet.file.read_bytes(), _events(fleet)
     pasted = "ask_0123456789abcdef_" + "A" * 43
-    fleet.file.write_bytes(
-        b"".join(whole.splitlines(keepends=True)[:1]) + f'{{"owner":"x","key":"{pasted}"}}\n'.encode()
-    )
+    fleet.put(b"".join(whole.splitlines(keepends=True)[:1]) + f'{{"owner":"x","key":"{pasted}"}}\n'.encode())
     assert within(5, lambda: (_events(fleet) - before)["api_keys_refused"] == WORKERS), _events(fleet)
     assert fleet.says(good) == {(200, "allowed")}
     assert fleet.says(gone) == {(401, "revoked_api_key")}
@@ -226,7 +230,7 @@ def test_a_broken_file_changes_nothing_and_says_so_until_it_is_mended(fleet: Fle
     assert said.count(f"{fleet.file}:2: sha256 is missing: add it; the API keys in force stay") == WORKERS
     assert pasted not in said
     before = _events(fleet)
-    fleet.file.write_bytes(whole)
+    fleet.put(whole)
     assert within(5, lambda: (_events(fleet) - before)["api_keys_reloaded"] == WORKERS)
     assert fleet.says(good) == {(200, "allowed")}
 
