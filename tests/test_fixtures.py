@@ -155,6 +155,8 @@ def settings() -> Iterator[Settings]:
     server.up()
     place = {"allow_insecure_http": True, "token_file": None, "ca_file": None}
     made = settings_for(CONFIG)
+    for one in made.providers:
+        key_set(one.name)  # takes long to make, and who downloads it waits for a second only
     providers = tuple(
         replace(one, jwks_uri=f"http://127.0.0.1:{server.port}/{one.name}", **place) for one in made.providers
     )
