@@ -7,7 +7,7 @@ names here as small protocols; it knows no adapter by name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from authsvc.core import callers, keeping, ratelimit, rbac, receipt, response, stepup, window
@@ -32,22 +32,13 @@ _RULES_REMEMBERED = 16  # for each credential
 
 
 @dataclass(slots=True)
-class _Trail:
-    """What is known so far, so that a refusal says it too."""
+class _Trail(Decision):
+    """A decision in the making, so that a refusal says all that is known so far. It begins as a refusal."""
 
-    way: Way
-    path: str = ""
-    rule: str = ""
-    wanted: tuple[str, ...] = ()
-    identity: Identity | None = None
-    tier: str = ""
-    quotas: tuple[Quota, ...] = ()
-    shadow: str = ""
-    receipts: str = ""
-    keep_s: int = 0
-    rules: tuple[rbac.Rule, ...] = ()
-    ignored: Reason | None = None
-    headers: response.Headers | None = None
+    reason: Reason = Reason.INTERNAL_ERROR
+    way: Way = field(default_factory=Way, repr=False, compare=False)
+    rules: tuple[rbac.Rule, ...] = field(default=(), repr=False, compare=False)
+    headers: response.Headers | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +56,20 @@ class Gate:
     def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
         """The decision, and the identity headers that go with a yes. Never raises what a request could cause, but for
         `MustWait` where the request may not wait."""
-        trail = _Trail(Way())
-        decision = self._decided(request, now, trail)
-        if trail.way.other is not None:
-            decision = replace(decision, other=self._compared(trail, decision, now))
-        return decision, trail.headers or [] if decision.allowed else []
-
-    def _decided(self, request: Request, now: float, trail: _Trail) -> Decision:
+        trail = _Trail()
         try:
-            return _decision(self._walk(request, now, trail), trail)
+            trail.reason = self._walk(request, now, trail)
         except Refused as refused:
-            return _refusal(refused, trail)
+            _refuse(trail, refused)
         except Unavailable as trouble:
-            return _decision(trouble.reason, trail, trouble.detail, trouble.retry_after_s)
+            trail.reason, trail.detail, trail.retry_after_s = trouble.reason, trouble.detail, trouble.retry_after_s
+        way = trail.way
+        trail.provider, trail.notices, trail.link = way.provider, way.notices, way.link
+        if trail.retry_after_s is None:
+            trail.retry_after_s = way.retry_after_s
+        if way.other is not None:
+            trail.other = self._compared(trail, now)
+        return trail, trail.headers or [] if trail.allowed else []
 
     def _walk(self, request: Request, now: float, trail: _Trail) -> Reason:
         call = self._call(request, trail)
@@ -112,18 +104,18 @@ class Gate:
             trail.rule, trail.wanted = rule.name, wanted(rule)
             _admit(rule, trail.identity, trail.way.by, now)
 
-    def _compared(self, trail: _Trail, decision: Decision, now: float) -> Other:
+    def _compared(self, trail: _Trail, now: float) -> Other:
         """What the credential that was not in force would have brought about, but for limits."""
-        other, ours = trail.way.other, decision.identity
+        other, ours = trail.way.other, trail.identity
         assert other is not None
         method = "oidc" if trail.way.by is callers.KEYS else "api_key"
         if not isinstance(other, Identity):
             passes = all(rule.public for rule in trail.rules)  # there it would have been ignored
-            differs = ("refused",) if _passed(decision) is not passes else ()
+            differs = ("refused",) if _passed(trail) is not passes else ()
             return Other(method, other.reason, other.named if isinstance(other, Refused) else None, differs)
         reason = self._admitted(trail.rules, other, now)
         differences = {
-            "refused": _passed(decision) is not (reason is Reason.ALLOWED),
+            "refused": _passed(trail) is not (reason is Reason.ALLOWED),
             "roles": ours is not None and set(other.roles) != set(ours.roles),
             "tier": ours is not None and self._tier(other) != self._tier(ours),
         }
@@ -185,7 +177,7 @@ class Gate:
             refusal = window.refused(quotas)
             if refusal is None:
                 made = receipt.issue(self.receipt_key, request.id, charge, quotas)
-                trail.receipts = receipt.add(trail.receipts or request.receipt, made)
+                trail.receipt = receipt.add(trail.receipt or request.receipt, made)
             if charge.tier.shadow:  # the caller does not see it
                 trail.shadow = charge.tier.name if refusal else trail.shadow
                 continue
@@ -231,30 +223,8 @@ def _used_up(charge: ratelimit.Charge, refusal: Quota) -> str:
     return f"tier {charge.tier.name}: {rate} {too_much}"
 
 
-def _refusal(refused: Refused, trail: _Trail) -> Decision:
-    decision = _decision(refused.reason, trail, refused.detail)
-    return replace(decision, next_step=refused.next_step, step_up=refused.step_up, named=refused.named)
-
-
-def _decision(reason: Reason, trail: _Trail, detail: str = "", retry_after_s: int | None = None) -> Decision:
-    way = trail.way
-    if reason is Reason.RATE_LIMITED and (refusal := window.refused(trail.quotas)):
-        retry_after_s = refusal.reset_s
-    return Decision(
-        reason=reason,
-        path=trail.path,
-        provider=way.provider,
-        rule=trail.rule,
-        identity=trail.identity,
-        tier=trail.tier,
-        notices=way.notices,
-        link=way.link,
-        quotas=trail.quotas,
-        shadow=trail.shadow,
-        receipt=trail.receipts,
-        keep_s=trail.keep_s,
-        wanted=trail.wanted,
-        ignored=trail.ignored,
-        retry_after_s=way.retry_after_s if retry_after_s is None else retry_after_s,
-        detail=detail,
-    )
+def _refuse(trail: _Trail, refused: Refused) -> None:
+    trail.reason, trail.detail, trail.next_step = refused.reason, refused.detail, refused.next_step
+    trail.step_up, trail.named = refused.step_up, refused.named
+    if refused.reason is Reason.RATE_LIMITED and (refusal := window.refused(trail.quotas)):
+        trail.retry_after_s = refusal.reset_s
