@@ -28,7 +28,8 @@ GROWTH = 8  # the third reservation of a busy caller is of 64 calls; who was awa
 class _Pot:
     """What this process has reserved for one subject in one tier, whatever a call costs.
 
-    `left` calls are reserved in the window `at`; `wanted` grows while a busy caller uses his leases up.
+    `left` calls are reserved in the window `at`, which ends at `ends_at`; `wanted` grows while a busy caller uses his
+    leases up.
     """
 
     subject: str
@@ -36,6 +37,7 @@ class _Pot:
     left: int = 0
     wanted: int = 1
     at: Window | None = None
+    ends_at: float = 0.0
     room: int = 0  # what was left of the limit when it was last counted
     reserving: bool = False  # a thread does, and its lease is enough for all of them
     forgotten: bool = False  # somebody set the counts back: what is on its way for it counts no more
@@ -130,20 +132,19 @@ class Limiter:
 
     def _leased(self, pot: _Pot, charge: Charge, now: float) -> Quotas:
         """From what is reserved, in the window in which it was."""
-        if pot.left < charge.cost or pot.at is None:
+        cost = charge.cost
+        if pot.left < cost:
             return ()
-        tier, cost = charge.tier, charge.cost
-        rate = tier.rates[0]
-        ends_at = (pot.at.number + 1) * rate.period_s
+        rate, ends_in_s = charge.tier.rates[0], pot.ends_at - now
         with self._lock:
-            if pot.left < cost or not 0 < ends_at - now <= rate.period_s:
+            if pot.left < cost or not 0 < ends_in_s <= rate.period_s:
                 return ()
             pot.left -= cost
             pot.used_at = now
             left = pot.room + pot.left
         if left > rate.limit:  # the room may be that of another window by now
             left = rate.limit
-        return (Quota(tier.name, rate.limit, rate.period_s, left, math.ceil(ends_at - now)),)
+        return (Quota(charge.tier.name, rate.limit, rate.period_s, left, math.ceil(ends_in_s)),)
 
     def _take_lease(self, pot: _Pot) -> int:
         left, pot.left = pot.left, 0
@@ -218,6 +219,7 @@ class Limiter:
             if left and not pot.forgotten:
                 same = pot.at is not None and pot.at.number == rows[0][2].number
                 pot.left, pot.at = left + (pot.left if same else 0), rows[0][2]
+                pot.ends_at = (pot.at.number + 1.0) * pot.period_s
                 self._lent[id(pot)] = pot
         return tuple(Quota(q.policy, q.limit, q.window_s, q.remaining + left, q.reset_s) for q in quotas)
 
