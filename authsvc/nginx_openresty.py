@@ -12,7 +12,7 @@ OPENRESTY = f"""# Include INSTEAD of authsvc-location.conf, in nginx with the Lu
 <<forget>>
 if ($authsvc_server != yes) {{ return 500; }}  # authsvc-server.conf is not included in this server
 set $authsvc_served "";
-set $authsvc_by_lua yes;  # for authsvc-cache-server.conf
+set $authsvc_by_lua "";
 
 access_by_lua_block {{
     local identity = {{
@@ -56,7 +56,9 @@ access_by_lua_block {{
         local keys = ngx.req.get_headers(0)["<<key_header>>"]
         if type(keys) == "table" then ngx.var.authsvc_key = table.concat(keys, ", ") end
     end
-    ngx.var.authsvc_served = ngx.var.uri  -- here, not by `set`: a nested location inherits this block, but no `set`
+    -- here, not by `set`: a nested location inherits this block, but no `set`
+    ngx.var.authsvc_served = ngx.var.uri
+    ngx.var.authsvc_by_lua = "yes"  -- for authsvc-cache-server.conf
     local answer = ngx.location.capture("_authsvc", {{ method = ngx.HTTP_GET, copy_all_vars = true }})
     local said = answer_headers(answer)
     local status = status_for_client(answer, said)

@@ -37,7 +37,11 @@ SERVER = """\
             rewrite ^ /api/x last;
         }
         location /api/first/ { include %(location)s; try_files /none /api/then/$http_x_route; }
-        location /api/ { include %(location)s; proxy_pass http://api; }
+        location /api/ {
+            include %(location)s;
+            proxy_pass http://api;
+            location /api/within/ { proxy_pass http://api; }
+        }
     }
 """
 

@@ -322,6 +322,17 @@ def test_a_call_that_nginx_redirects_names_its_caller_once_whatever_was_kept(wor
             assert reply.at_api("X-User-Id", "X-Auth-Method") == [("X-User-Id", name), ("X-Auth-Method", "oidc")]
 
 
+def test_a_nested_location_that_asks_by_lua_hears_what_was_kept_too(world: Caching) -> None:
+    """It inherits the question, but no `set`. One that asks by auth_request gets 500: see authsvc-server.conf."""
+    who = bearer(world, "alice", "reader", jti="within")
+    replies = [world.was_asked("/api/within/x", headers=who) for _ in range(2)]
+    if not world.lua_asks:
+        assert [(reply.status, asked) for reply, asked in replies] == [(500, False)] * 2
+        return
+    assert [(reply.status, asked) for reply, asked in replies] == [(200, True), (200, False)]
+    assert replies[1][0].at_api(*BASE_HEADERS) == replies[0][0].at_api(*BASE_HEADERS)
+
+
 @pytest.mark.parametrize("email", ["", "a$authsvc_k1\\1@x", "q\"'<%>{}@x", "zoë@ex\nample", "a" * 1500], ids=len)
 def test_whatever_an_identity_says_is_told_again_letter_by_letter(world: Caching, email: str) -> None:
     who = bearer(world, "odd", "reader", "r,\n2", 'r"3', email=email, jti=str(len(email)))
