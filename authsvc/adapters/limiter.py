@@ -176,7 +176,9 @@ class Limiter:
             if self._on_error == "deny":
                 raise Unavailable(Reason.LIMITS_UNAVAILABLE, str(trouble)) from trouble
             rates = [window.share(rate, self._processes()) for rate in charge.tier.rates]
-            return self._count(self._local, _Memory(), rates, charge.cost, pot, charge, now)
+            quotas = self._count(self._local, _Memory(), rates, charge.cost, pot, charge, now)
+            self._waits.pop(charge.key, None)  # the store may be back at any moment, and have room for him
+            return quotas
         finally:
             if asked != charge.cost:
                 pot.reserving = False

@@ -637,6 +637,16 @@ def test_after_an_outage_the_store_counts_again(who: str) -> None:
     assert one(limiter, call(who, HOUR), NOW).remaining == 9
 
 
+def test_who_had_used_up_a_process_s_share_in_an_outage_passes_when_the_store_is_back(who: str) -> None:
+    """What a process refuses by itself it does not remember: the whole limit may be nearly unused."""
+    counting = CountingStore(MemoryStore())
+    limiter, charge = Limiter(counting, processes=lambda: 5), call(who, HOUR)
+    counting.broken = {"get", "incr_many"}
+    assert [passes(limiter, charge, NOW + second) for second in range(300)] == [1, 1] + [0] * 298
+    counting.broken = set()
+    assert passes(limiter, charge, NOW + 300, 20) == 10
+
+
 def test_what_is_admitted_in_an_outage_is_no_lease(who: str) -> None:
     counting, charge = shared(), call(who, BUSY)
     limiter = leased(counting, charge, NOW)
