@@ -26,6 +26,8 @@ _WORKER = "fast; or threads, which auto takes where uvloop or gunicorn_h1c is mi
 
 
 def _method(_: click.Context, __: click.Parameter, value: str) -> str:
+    if "/" in value:
+        raise click.BadParameter(f"{value!r} is a path: write the method before it, such as GET {value}")
     if value != value.upper():
         raise click.BadParameter(f"{value!r} is not in capitals: write {value.upper()}")
     return value

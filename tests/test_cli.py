@@ -323,6 +323,8 @@ def in_a_line(done: Result) -> str:
         (["--token", "-", "GET", "/x"], "no token was given on standard input"),
         (["--token", "", "GET", "/x"], "no token was given: what follows --token is empty"),
         (["get", "/x"], "'get' is not in capitals: write GET"),
+        (["/x"], "'/x' is a path: write the method before it, such as GET /x"),
+        (["/x", "GET"], "'/x' is a path: write the method before it, such as GET /x"),
         (["GET", "https://a.example/api/x"], "write only the path, such as /api/x?y=1"),
         (["--ip", "nonsense", "GET", "/x"], "'nonsense' is no address"),
     ],
