@@ -203,7 +203,7 @@ def _by_option(line: str, said: Entry) -> str:
     called = option(name) if name in all_settings() else f"--set {name}=..."
     if setting is not None and text.startswith("is missing"):
         return f"type {said['type']} needs {called}, such as {called} {setting.example}"
-    return f"{called}: {text}"
+    return f"{called}: {text.replace('allow_insecure_http: true', '--set allow_insecure_http=true')}"
 
 
 _RULE = "- {path: /api/admin/*, allowed_roles: [admin]}"

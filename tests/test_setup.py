@@ -220,6 +220,14 @@ def test_init_tells_a_mistake_by_the_option_that_made_it(words: list[str], said:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_init_says_how_to_allow_http_on_loopback_by_an_option() -> None:
+    words = ["init", "--type", "oidc", "--issuer", "http://127.0.0.1:9", "--audience", "x"]
+    done = run(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--set allow_insecure_http=true" in done.stderr
+    assert run(*words, "--set", "allow_insecure_http=true").exit_code == 0
+
+
 def test_what_stands_in_for_a_needed_setting_will_do() -> None:
     done = run("init", "--type", "entra", "--tenants", "any", "--audience", "api://orders")
     assert done.exit_code == 0
