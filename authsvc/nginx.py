@@ -86,7 +86,7 @@ def render(
         "forget": _lines(_forget(headers)),
         "pass_on": _lines(_pass_on(headers, forward_token, key_header)),
         "strip": _lines(_strip(headers, forward_token, key_header)),
-        "made": _digest([*headers, key_header, upstream]),
+        "made": _digest([*kept, key_header, upstream]),
         "lua_identity": _lines((f'["{name.lower()}"] = "{_variable(name)}",' for name in headers), indent=8),
         "lua_verdict": _lines((f'["{name.lower()}"] = "{var}",' for var, name in _VERDICT), indent=8),
     }
