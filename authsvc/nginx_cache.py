@@ -16,7 +16,7 @@ CACHE_HTTP = """\
 map "" $authsvc_cache_http {
     default "";
 }
-# yes where authsvc-openresty.conf asks.
+# " yes" where authsvc-openresty.conf asks.
 map "" $authsvc_by_lua {
     default "";
 }
@@ -46,23 +46,22 @@ _KEPT = """\
     set_by_lua_block $authsvc_found {
         local name = ngx.shared.authsvc_state:get("name")
         if not name then return "" end
-        -- twice, as HMAC does; ngx.hmac_sha1 itself costs as much as all the rest here
-        local question = ngx.sha1_bin(name .. ngx.sha1_bin(name .. ngx.var.authsvc_asks))
+        local question = ngx.hmac_sha1(name, ngx.var.authsvc_asks)  -- OpenSSL's: nginx's own SHA-1 takes longer
         local found = ngx.shared.authsvc_kept:get(question)
         if not found then ngx.var.authsvc_ckey = question end
         return found or ""
     }
     # $authsvc_k0 and so on: see authsvc-location.conf, which empties them before each question.
     if ($authsvc_found ~ "<<kept_pattern>>") {
-        set $authsvc_cached HIT;
+        set $authsvc_cached HIT$authsvc_by_lua;
         return 200;
     }
     header_filter_by_lua_block {
-        local var, state = ngx.var, ngx.shared.authsvc_state
-        local hit = var.authsvc_cached == "HIT"
-        if hit and var.authsvc_by_lua ~= "yes" then return end
-        local fields = { <<kept_fields>> }
-        if hit then  -- who asks by Lua reads headers
+        local var = ngx.var
+        local cached = var.authsvc_cached
+        if cached == "HIT" then return end
+        local state, fields = ngx.shared.authsvc_state, { <<kept_fields>> }
+        if cached == "HIT yes" then  -- who asks by Lua reads headers
             for number, field in ipairs(fields) do ngx.header[field] = var["authsvc_k" .. number - 1] end
             return
         end

@@ -58,7 +58,7 @@ access_by_lua_block {{
     end
     -- here, not by `set`: a nested location inherits this block, but no `set`
     ngx.var.authsvc_served = ngx.var.uri
-    ngx.var.authsvc_by_lua = "yes"  -- for authsvc-cache-server.conf
+    ngx.var.authsvc_by_lua = " yes"  -- for authsvc-cache-server.conf
     local answer = ngx.location.capture("_authsvc", {{ method = ngx.HTTP_GET, copy_all_vars = true }})
     local said = answer_headers(answer)
     local status = status_for_client(answer, said)

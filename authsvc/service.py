@@ -143,14 +143,16 @@ class Service:
 
         Raises `MustWait` where the request may not wait and would have to."""
         now, started = self._clock(), time.perf_counter()  # a MustWait leaves no trace: the call is asked again
-        made_by = [("X-Auth-Generation", self._generation.current())] if self._generation else []
+        generation = self._generation.current() if self._generation else ""
         decision, headers = self._decide(request, now)
         try:
             self.journal.record(request, decision, time.perf_counter() - started, now)
         except Exception:  # noqa: BLE001 - a full disk must not decide who gets in
             self.journal.trouble("journal_failed")
         status, said = render(decision, headers, self.settings.rate_headers)
-        return status, said + made_by
+        if generation:
+            said.append(("X-Auth-Generation", generation))
+        return status, said
 
     def _decide(self, request: Request, now: float) -> tuple[Decision, Headers]:
         try:
