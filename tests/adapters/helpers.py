@@ -15,6 +15,7 @@ from pathlib import Path
 from authsvc.adapters.connection import target
 from authsvc.adapters.memcached import MemcachedStore, _Server
 from authsvc.adapters.store import Entry, Store, StoreDown
+from authsvc.demo.processes import Memcached
 from waiting import within
 
 
@@ -109,6 +110,15 @@ def in_threads(count: int, act: Callable[[int], object]) -> None:
         thread.join()
     if problems:
         raise problems[0]
+
+
+@contextlib.contextmanager
+def memcached_with(*options: str) -> Iterator[str]:
+    """The address of a memcached that was started with these options too."""
+    server = Memcached()
+    server.command += options
+    with server:
+        yield f"127.0.0.1:{server.port}"
 
 
 def memcached_stat(port: int, name: str) -> int:

@@ -6,7 +6,6 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ import pytest
 from authsvc.adapters.connection import TIMEOUT_S, Access, BadTlsFile, TlsFiles
 from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.store import StoreDown
-from authsvc.demo.processes import Memcached
-from helpers import in_threads
+from helpers import in_threads, memcached_with
 from hostile import Act, Authority, Hostile, drips, floods, hangs, says
 
 pytestmark = pytest.mark.alone
@@ -33,21 +31,13 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("stranger"))
 
 
-@contextmanager
-def running(*options: str) -> Iterator[str]:
-    server = Memcached()
-    server.command += options
-    with server:
-        yield f"127.0.0.1:{server.port}"
-
-
 def tls_options(file: str, *more: str) -> tuple[str, ...]:
     return ("-Z", "-o", ",".join([f"ssl_chain_cert={file}", f"ssl_key={file}", *more]))
 
 
 @pytest.fixture(scope="module")
 def secure(authority: Authority) -> Iterator[str]:
-    with running(*tls_options(authority.file())) as address:
+    with memcached_with(*tls_options(authority.file())) as address:
         yield address
 
 
@@ -56,7 +46,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A memcached that asks for a user name and a password."""
     file = tmp_path_factory.mktemp("auth") / "users"
     file.write_text(f"somebody:else\nauthsvc:{PASSWORD}\n")
-    with running("-Y", str(file)) as address:
+    with memcached_with("-Y", str(file)) as address:
         yield address
 
 
@@ -117,12 +107,12 @@ def test_a_certificate_for_another_name_is_refused(secure: str, authority: Autho
 
 
 def test_a_certificate_that_has_expired_is_refused(authority: Authority) -> None:
-    with running(*tls_options(authority.file(expired=True))) as address:
+    with memcached_with(*tls_options(authority.file(expired=True))) as address:
         assert refused(address, trusting(authority)) == "its certificate does not fit: certificate has expired"
 
 
 def test_a_server_without_tls_gets_nothing(authority: Authority) -> None:
-    with running() as address:
+    with memcached_with() as address:
         access = Access(tls=TlsFiles(authority.ca_file), username="authsvc", password=PASSWORD)
         assert refused(address, access) == "no TLS with it: wrong version number"
 
@@ -133,7 +123,7 @@ def test_a_server_with_tls_is_no_server_without(secure: str) -> None:
 
 def test_our_certificate_is_shown_where_it_is_asked_for(authority: Authority, stranger: Authority) -> None:
     options = tls_options(authority.file(), f"ssl_ca_cert={authority.ca_file}", "ssl_verify_mode=2")
-    with running(*options) as address:
+    with memcached_with(*options) as address:
         ours = trusting(authority, cert_file=authority.file())
         assert MemcachedStore([address], access=ours).incr("k", 60) == 1
         assert "certificate" in refused(address, trusting(authority))
@@ -225,7 +215,7 @@ def test_no_password_where_one_is_asked_for_is_told(locked: str) -> None:
 
 
 def test_a_server_that_asks_for_no_password_keeps_none() -> None:
-    with running() as address:
+    with memcached_with() as address:
         assert MemcachedStore([address], access=login()).incr("k", 60) == 1
         assert MemcachedStore([address]).get("auth") is None
 
@@ -233,7 +223,7 @@ def test_a_server_that_asks_for_no_password_keeps_none() -> None:
 def test_password_and_tls_go_together(authority: Authority, tmp_path: Path) -> None:
     file = tmp_path / "users"
     file.write_text(f"authsvc:{PASSWORD}\n")
-    with running("-Y", str(file), *tls_options(authority.file())) as address:
+    with memcached_with("-Y", str(file), *tls_options(authority.file())) as address:
         tls = TlsFiles(authority.ca_file)
         right = Access(tls=tls, username="authsvc", password=PASSWORD)
         assert MemcachedStore([address], access=right).incr("k", 60) == 1

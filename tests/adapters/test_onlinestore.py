@@ -6,7 +6,6 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,8 @@ from click.testing import CliRunner, Result
 from authsvc.adapters.connection import TIMEOUT_S, Access, TlsFiles
 from authsvc.cli import main
 from authsvc.demo.issuer import Issuer
-from authsvc.demo.processes import Memcached
 from authsvc.onlinestore import Tried, try_one
+from helpers import memcached_with
 from hostile import Authority, Hostile, hangs, says
 
 pytestmark = pytest.mark.alone
@@ -25,17 +24,9 @@ PASSWORD = "correct-horse-9902"
 OPEN = Access()
 
 
-@contextmanager
-def running(*options: str) -> Iterator[str]:
-    server = Memcached()
-    server.command += options
-    with server:
-        yield f"127.0.0.1:{server.port}"
-
-
 @pytest.fixture(scope="module")
 def plain() -> Iterator[str]:
-    with running() as address:
+    with memcached_with() as address:
         yield address
 
 
@@ -49,7 +40,7 @@ def guarded(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
     """With TLS, and with a password."""
     users, file = tmp_path_factory.mktemp("auth") / "users", authority.file()
     users.write_text(f"authsvc:{PASSWORD}\n")
-    with running("-Y", str(users), "-Z", "-o", f"ssl_chain_cert={file},ssl_key={file}") as address:
+    with memcached_with("-Y", str(users), "-Z", "-o", f"ssl_chain_cert={file},ssl_key={file}") as address:
         yield address
 
 
