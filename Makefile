@@ -14,7 +14,7 @@ ARGS ?=
 # PYTHON=/path/to/python make test: for another Python than the first good one that is found
 PYTHON ?=
 
-.PHONY: help demo test test-fast lint types bench chaos flood coverage clean setup programs keycloak secret
+.PHONY: help demo test test-fast test-compiled lint types bench chaos flood coverage clean setup programs keycloak secret
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -27,6 +27,9 @@ test: $(READY) programs $(OIDC)/node_modules keycloak ## every test, with real n
 
 test-fast: $(READY) ## the pure rules only
 	$(BIN)/python -m pytest tests/core $(ARGS)
+
+test-compiled: $(READY) programs $(OIDC)/node_modules keycloak ## the same tests of an authsvc that mypyc has compiled, but what measures time
+	@.ci/compiled $(BIN)/python $(ARGS)
 
 chaos: $(READY) programs ## every state of provider and memcached times every kind of token: 80 cells in a minute
 	$(BIN)/python -m pytest tests/e2e/test_chaos.py $(ARGS)

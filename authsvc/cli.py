@@ -16,13 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from authsvc import __version__, commands, setup
+from authsvc import __version__, build, commands, setup
 from authsvc.options import WithoutWords, checked, config_option, json_option, load_or_exit
 
 if TYPE_CHECKING:
     from authsvc.adapters.config import Settings
 
 _WORKER = "fast; or threads, which auto takes where uvloop or gunicorn_h1c is missing."
+
+
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"authsvc {__version__}, {build()}")
+        context.exit()
 
 
 def _method(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -87,7 +93,7 @@ or a file that was named cannot be read."""
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CODES)
-@click.version_option(__version__, prog_name="authsvc")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def main() -> None:
     """authsvc: the decision behind nginx's auth_request."""
 

@@ -13,8 +13,8 @@ from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
 
-from authsvc.app import MAY_WAIT, MUST_WAIT
-from authsvc.httpwire import Answer, Environ, Head, Heads, Refusal, WsgiApp
+from authsvc.httpwire import Answer, Environ, Head, Heads, Refusal
+from authsvc.wsgi import MAY_WAIT, MUST_WAIT, WsgiApp
 
 FIRST_BYTE_S = 10.0  # nginx connects when it has something to say
 HEAD_S = 5.0  # from the first byte of a head to its last; nginx sends it in one piece

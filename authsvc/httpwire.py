@@ -12,15 +12,16 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from gunicorn_h1c import H1CProtocol, LimitRequestHeaders, LimitRequestLine
 
+from authsvc.wsgi import WsgiApp
+
 Environ = dict[str, Any]
-WsgiApp = Callable[..., Iterable[bytes]]
 Fields = list[tuple[str, str]]
 
 HEAD_BYTES = 65536  # nginx takes at most 32 kB from a client, and passes less on

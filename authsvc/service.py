@@ -23,7 +23,7 @@ from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import MemoryStore, Store, StoreDown
 from authsvc.adapters.tokenmemory import TokenMemory
-from authsvc.app import WsgiApp, build_app
+from authsvc.app import build_app
 from authsvc.core.callers import ApiKeys
 from authsvc.core.gate import Gate
 from authsvc.core.identify import Identifier
@@ -31,6 +31,7 @@ from authsvc.core.model import Decision, MustWait, Reason, Request
 from authsvc.core.provider import Providers
 from authsvc.core.response import Headers, render
 from authsvc.generation import Generation
+from authsvc.wsgi import WsgiApp
 
 DEFAULT_CONFIG = "authsvc.yaml"
 SAY_AGAIN_S = 60

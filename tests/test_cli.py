@@ -16,8 +16,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from authsvc import nginx
+from authsvc import __version__, nginx
 from authsvc.cli import main
+from authsvc.core import gate
 from authsvc.core.model import Reason
 from authsvc.demo.behaviours import Behaviour
 from authsvc.demo.issuer import Issuer
@@ -439,6 +440,7 @@ def test_it_runs_as_a_module_and_help_imports_nothing_heavy() -> None:
         [sys.executable, "-m", "authsvc", "--version"], capture_output=True, text=True, timeout=20, check=False
     )
     assert done.returncode == 0
+    assert done.stdout == f"authsvc {__version__}, {'plain Python' if gate.__file__.endswith('.py') else 'compiled'}\n"
 
 
 def commands_of(group: click.Group, *words: str) -> Iterator[list[str]]:

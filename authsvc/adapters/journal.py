@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import sys
 import threading
 import zlib
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii as quoted  # json.dumps of one text, without what dumps does before
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
+from authsvc.adapters.auditline import SAID, line
 from authsvc.adapters.background import Background
 from authsvc.adapters.tally import Tally
 from authsvc.adapters.yamlfile import visible
-from authsvc.core.model import Decision, Identity, Other, Reason, Request
-from authsvc.core.response import face
+from authsvc.core.model import Decision, Request
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5)
 FLUSH_S = 0.8  # what a worker counted is in every worker's metrics within a second
@@ -123,8 +118,8 @@ class Journal:
 
     def record(self, request: Request, decision: Decision, seconds: float, now: float) -> None:
         """One decision: counted always, written always where it refuses, else by sample."""
-        known, tally = _KNOWN[decision.reason], self._tally
-        tally.time(("decisions", known.outcome, known.reason, decision.provider), seconds)
+        said, tally = SAID[decision.reason], self._tally
+        tally.time(("decisions", said.outcome, said.reason, decision.provider), seconds)
         for difference in decision.other.differs if decision.other else ():
             tally.count(("differences", difference))
         if decision.identity and decision.notices:
@@ -134,7 +129,7 @@ class Journal:
         if decision.ignored:
             tally.count(("ignored", decision.ignored.value))
         if not decision.allowed or self._sampled(request.id):
-            self._lines.write(_line(request, decision, seconds, now))
+            self._lines.write(line(request, decision, seconds, now))
 
     def _sampled(self, request_id: str) -> bool:
         """The same request is in or out wherever it is asked."""
@@ -178,76 +173,3 @@ def _tallied(registry: CollectorRegistry) -> dict[str, Counter]:
         "shadows": ("authsvc_shadow_refusals", "Calls that shadow would have refused", ["tier"]),
     }
     return {key: Counter(name, text, labels, registry=registry) for key, (name, text, labels) in counters.items()}
-
-
-class _Known(NamedTuple):
-    """What is said of a reason, said once."""
-
-    outcome: str
-    reason: str
-    fields: str  # of the audit line
-
-
-def _known(reason: Reason) -> _Known:
-    outcome = "allow" if Decision(reason).allowed else "deny"
-    fields = {"outcome": outcome, "status": face(reason).status, "reason": reason.value}
-    return _Known(outcome, reason.value, json.dumps(fields)[1:-1])
-
-
-_KNOWN: Mapping[Reason, _Known] = {reason: _known(reason) for reason in Reason}
-
-
-def _path(request: Request, decision: Decision) -> str:
-    """The canonical path; what was sent in its place where it has none. Never the query, which may hold secrets."""
-    return decision.path or (request.target or "").partition("?")[0]
-
-
-def _line(request: Request, decision: Decision, seconds: float, now: float) -> str:
-    """JSON, put together: 2 µs where json.dumps of a dict takes 9. Every text from outside goes through `quoted`."""
-    identity = decision.identity or decision.named
-    user, client, tenant, auth = _who(identity) if identity else _NOBODY
-    other = f", {json.dumps(_compared(decision.other))[1:-1]}" if decision.other is not None else ""
-    return (
-        f'{{"time": "{_time(now)}", "request_id": {quoted(request.id[:128])}, {_KNOWN[decision.reason].fields}, '
-        f'"method": {quoted((request.method or "")[:32])}, "path": {quoted(_path(request, decision)[:200])}, '
-        f'"rule": {quoted(decision.rule)}, "provider": {quoted(decision.provider)}, "user": {user}, '
-        f'"client": {client}, "tenant": {tenant}, "client_ip": {quoted(request.client_ip or "")}, '
-        f'"tier": {quoted(decision.tier)}, "shadow": {quoted(decision.shadow)}, "auth": {auth}, '
-        f'"ignored": {quoted(decision.ignored or "")}, "latency_us": {round(seconds * 1e6)}{other}}}\n'
-    )
-
-
-_NOBODY = ('""', '""', '""', '""')
-
-
-def _who(identity: Identity) -> tuple[str, str, str, str]:
-    """User, client, tenant and kind of credential, as JSON."""
-    return (
-        quoted((identity.key or identity.user_id)[:128]),
-        quoted(identity.client[:128]),
-        quoted(",".join(identity.tenants)[:128]),
-        quoted(identity.method),
-    )
-
-
-def _time(now: float) -> str:
-    """As `datetime.isoformat(timespec="milliseconds")` has it, of the nearest microsecond."""
-    return _moment(round(now * 1e6) // 1000)
-
-
-@lru_cache(maxsize=4)
-def _moment(ms: int) -> str:
-    """Made once for all calls of a millisecond."""
-    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03}+00:00"
-
-
-def _compared(other: Other) -> dict[str, Any]:
-    """What the other credential of a call with two would have brought about."""
-    named = other.named
-    return {
-        "other_auth": other.method,
-        "other_reason": other.reason,
-        "other_user": (named.key or named.user_id)[:128] if named else "",
-        "other_client": named.client[:128] if named else "",
-        "differs": list(other.differs),
-    }

@@ -241,7 +241,7 @@ def test_the_keys_of_one_provider_never_verify_the_tokens_of_another():
 
 def test_the_settings_of_one_provider_never_serve_the_tokens_of_another():
     strict = provider(
-        name="other", issuer="https://other.example.com", audiences=frozenset({"x"}), algorithms={"ES256"}
+        name="other", issuer="https://other.example.com", audiences=frozenset({"x"}), algorithms=frozenset({"ES256"})
     )
     both = gate(providers=[provider(), strict])
     assert reason(token(iss=strict.issuer), both) is Reason.UNSUPPORTED_ALGORITHM

@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jose import backends
 
+import authsvc
 from authsvc.core import jwks, signature
 from authsvc.core.model import Reason
 from keys import TestKey, b64, dumps, jwk, key, raw_token, sign, uint
 from keys import signature as make_signature
 from worlds import ISSUER, NOW, FakeKeys, call, claims, gate, key_set, provider, reason, token
 
-SOURCES = sorted((Path(__file__).parents[2] / "authsvc").rglob("*.py"))
+SOURCES = sorted(Path(authsvc.__file__).parent.rglob("*.py"))
 ALL = frozenset(signature.ALGORITHMS)
 HEADER = {"alg": "RS256", "kid": "k1", "typ": "JWT"}
 

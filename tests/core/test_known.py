@@ -15,7 +15,7 @@ from authsvc.core.callers import ApiKeys
 from authsvc.core.claims import Condition
 from authsvc.core.gate import Gate
 from authsvc.core.known import KnownKeys
-from authsvc.core.model import Decision, Reason
+from authsvc.core.model import Decision, Identity, Reason
 from authsvc.core.ratelimit import By, Limits, Rate, Tier
 from authsvc.core.rbac import Rule, rule
 from authsvc.core.stepup import Strength
@@ -200,9 +200,9 @@ def anew(book: Book, rules: Any, name: str, target: str, now: float) -> tuple[De
 def test_memory_stays_bounded_and_the_oldest_go_first():
     remembered, asked = KnownKeys(), list[str]()
 
-    def identify(record: ApiKey) -> Any:
+    def identify(record: ApiKey) -> Identity:
         asked.append(record.owner)
-        return record.owner
+        return Identity("api_key", record.owner, "", (), {})
 
     records = [ApiKey(number.to_bytes(32, "big"), str(number)) for number in range(known.MOST_KEYS + 1)]
     for record in records:

@@ -1,0 +1,86 @@
+"""The audit line of a decision: one JSON object. What is put together here never holds a token or a key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted  # json.dumps of one text, without what dumps does before
+from typing import Any, NamedTuple
+
+from authsvc.core.model import Decision, Identity, Other, Reason, Request
+from authsvc.core.response import face
+
+
+class Said(NamedTuple):
+    """What is said of a reason, said once."""
+
+    outcome: str
+    reason: str
+    fields: str  # of the audit line
+
+
+def _said(reason: Reason) -> Said:
+    outcome = "allow" if Decision(reason).allowed else "deny"
+    fields = {"outcome": outcome, "status": face(reason).status, "reason": reason.value}
+    return Said(outcome, reason.value, json.dumps(fields)[1:-1])
+
+
+SAID: Mapping[Reason, Said] = {reason: _said(reason) for reason in Reason}
+
+
+def _path(request: Request, decision: Decision) -> str:
+    """The canonical path; what was sent in its place where it has none. Never the query, which may hold secrets."""
+    return decision.path or (request.target or "").partition("?")[0]
+
+
+def line(request: Request, decision: Decision, seconds: float, now: float) -> str:
+    """JSON, put together: 2 µs where json.dumps of a dict takes 9. Every text from outside goes through `quoted`."""
+    identity = decision.identity or decision.named
+    user, client, tenant, auth = _who(identity) if identity else _NOBODY
+    other = f", {json.dumps(_compared(decision.other))[1:-1]}" if decision.other is not None else ""
+    return (
+        f'{{"time": "{_time(now)}", "request_id": {quoted(request.id[:128])}, {SAID[decision.reason].fields}, '
+        f'"method": {quoted((request.method or "")[:32])}, "path": {quoted(_path(request, decision)[:200])}, '
+        f'"rule": {quoted(decision.rule)}, "provider": {quoted(decision.provider)}, "user": {user}, '
+        f'"client": {client}, "tenant": {tenant}, "client_ip": {quoted(request.client_ip or "")}, '
+        f'"tier": {quoted(decision.tier)}, "shadow": {quoted(decision.shadow)}, "auth": {auth}, '
+        f'"ignored": {quoted(decision.ignored or "")}, "latency_us": {round(seconds * 1e6)}{other}}}\n'
+    )
+
+
+_NOBODY = ('""', '""', '""', '""')
+
+
+def _who(identity: Identity) -> tuple[str, str, str, str]:
+    """User, client, tenant and kind of credential, as JSON."""
+    return (
+        quoted((identity.key or identity.user_id)[:128]),
+        quoted(identity.client[:128]),
+        quoted(",".join(identity.tenants)[:128]),
+        quoted(identity.method),
+    )
+
+
+def _time(now: float) -> str:
+    """As `datetime.isoformat(timespec="milliseconds")` has it, of the nearest microsecond."""
+    return _moment(round(now * 1e6) // 1000)
+
+
+@lru_cache(maxsize=4)
+def _moment(ms: int) -> str:
+    """Made once for all calls of a millisecond."""
+    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03}+00:00"
+
+
+def _compared(other: Other) -> dict[str, Any]:
+    """What the other credential of a call with two would have brought about."""
+    named = other.named
+    return {
+        "other_auth": other.method,
+        "other_reason": other.reason,
+        "other_user": (named.key or named.user_id)[:128] if named else "",
+        "other_client": named.client[:128] if named else "",
+        "differs": list(other.differs),
+    }
