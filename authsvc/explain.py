@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from authsvc import explainkeys
@@ -92,7 +92,7 @@ def explain(
     _, headers = render(decision, identity_headers)
     ignored = _ignored(service, request, now) if decision.ignored else ""
     words = _Words(service, token)
-    decision = replace(decision, detail=words.of(decision.reason, decision.detail, decision))
+    decision.detail = words.of(decision.reason, decision.detail, decision)
     if decision.ignored:
         ignored = f"credential ignored: {decision.ignored.value}: {words.of(decision.ignored, ignored)}"
     sent = [_token_step(token, now, words)] if token is not None or api_key is None else []

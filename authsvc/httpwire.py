@@ -35,6 +35,7 @@ _HOP_BY_HOP = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
     "upgrade",
 }  # fmt: skip
+_OF_CONNECTION = {"HTTP_EXPECT", "HTTP_CONNECTION", "HTTP_TRANSFER_ENCODING", "CONTENT_LENGTH"}
 _CGI = {b"CONTENT-TYPE": "CONTENT_TYPE", b"CONTENT-LENGTH": "CONTENT_LENGTH"}
 
 
@@ -81,6 +82,8 @@ class Head:
         return environ
 
     def _is_last(self, environ: Environ) -> bool:
+        if environ.keys().isdisjoint(_OF_CONNECTION):  # as nginx asks
+            return self.minor_version == 0 or self.method == "CONNECT"
         if environ.get("HTTP_EXPECT", "100-continue").lower() != "100-continue":
             raise Refusal("417 Expectation Failed")
         announced = _announces_body(environ, self.minor_version)
@@ -239,14 +242,16 @@ class Answer:
 
 
 def _to_bytes(status: str, fields: Fields, body: bytes, is_head: bool) -> tuple[bytes, bytes]:
-    if not _legal("".join([value for _, value in fields])):
-        raise ValueError("a header of the answer holds a control character")
     line, bodiless = _status_line(status)
     prefixes = _OF_HEAD if is_head else _PREFIXES
-    lines = [f"{prefix}{value}\r\n" for name, value in fields if (prefix := prefixes[name])]
+    lines = [prefix + value for name, value in fields if (prefix := prefixes[name])]
+    if not _legal("".join(lines)):
+        raise ValueError("a header of the answer holds a control character")
     if bodiless or is_head:
-        return "".join([line, *lines]).encode("latin-1"), b""
-    return "".join([line, *lines, f"Content-Length: {len(body)}\r\n"]).encode("latin-1"), body
+        body = b""
+    else:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([line, *lines, ""]).encode("latin-1"), body
 
 
 def _legal(text: str) -> bool:
@@ -259,7 +264,7 @@ def _status_line(status: str) -> tuple[str, bool]:
     """The first line, and whether an answer of this status has no body (RFC 9110 6.4.1)."""
     if _STATUS.fullmatch(status) is None:
         raise ValueError(f"no status: {status!r}")
-    return f"HTTP/1.1 {status}\r\n", status[:3] in ("204", "304")
+    return f"HTTP/1.1 {status}", status[:3] in ("204", "304")
 
 
 def _prefix(name: str) -> str:

@@ -14,7 +14,6 @@ from authsvc.core import callers, keeping, ratelimit, rbac, receipt, response, s
 from authsvc.core.calls import Call, Calls, asked, wanted
 from authsvc.core.claims import ClaimPath
 from authsvc.core.identify import Identifier, Way
-from authsvc.core.known import Known
 from authsvc.core.model import Decision, Identity, Other, Quota, Reason, Refused, Request, Unavailable
 from authsvc.core.provider import Provider
 
@@ -31,14 +30,24 @@ class Counters(Protocol):
 _RULES_REMEMBERED = 16  # for each credential
 
 
-@dataclass(slots=True)
 class _Trail(Decision):
-    """A decision in the making, so that a refusal says all that is known so far. It begins as a refusal."""
+    """A decision in the making, so that a refusal says all that is known so far. It begins as a refusal.
 
-    reason: Reason = Reason.INTERNAL_ERROR
-    way: Way = field(default_factory=Way, repr=False, compare=False)
-    rules: tuple[rbac.Rule, ...] = field(default=(), repr=False, compare=False)
-    headers: response.Headers | None = field(default=None, repr=False, compare=False)
+    Its fields begin as those of `Decision`. They are written out, for mypyc compiles nothing that a dataclass makes.
+    """
+
+    __slots__ = ("headers", "rules", "way")
+
+    def __init__(self) -> None:
+        self.reason = Reason.INTERNAL_ERROR
+        self.path = self.provider = self.rule = self.tier = self.shadow = self.receipt = self.link = ""
+        self.detail = self.next_step = ""
+        self.identity = self.named = self.other = self.ignored = self.retry_after_s = self.step_up = None
+        self.quotas, self.notices, self.wanted = (), (), ()
+        self.keep_s = 0
+        self.way = Way()
+        self.rules: tuple[rbac.Rule, ...] = ()
+        self.headers: response.Headers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +86,12 @@ class Gate:
             trail.identity = self._optional_identity(request, now, trail)
         else:
             trail.identity = self.who.identify(request, now, trail.way)
-            if call.ages or not _admitted_before(trail.way.known, call):
-                self._admit(call, trail, now)
+        known = trail.way.known
+        charges = None if known is None else known.charges.get(call.key)
+        if not call.public and (charges is None or call.ages):  # who was charged by these rules was admitted by them
+            self._admit(call, trail, now)
         trail.headers = self._headers(trail)
-        self._spend(request, call, now, trail)
+        self._spend(request, self._charges(request, call, trail) if charges is None else charges, now, trail)
         if call.keep_s and not trail.tier:  # who is counted, even in shadow, is asked about each time
             trail.keep_s = keeping.seconds(call.keep_s, self.who.good_until(request, trail.way, now), now)
         return Reason.PUBLIC if call.public else Reason.ALLOWED
@@ -159,19 +170,15 @@ class Gate:
 
     def _charges(self, request: Request, call: Call, trail: _Trail) -> Sequence[ratelimit.Charge]:
         """What the call is charged to; for a remembered credential and the same rules it is always the same."""
-        known = trail.way.known
-        found = None if known is None else known.charges.get(call.key)
-        if found is not None:
-            return found
-        spendings = [rule.spending for rule in call.rules]
+        known, spendings = trail.way.known, [rule.spending for rule in call.rules]
         found = ratelimit.charges(self.limits, spendings, trail.identity, request.client_ip)
         if known is not None and not self.limits.by_address and len(known.charges) < _RULES_REMEMBERED:
             known.charges[call.key] = found
         return found
 
-    def _spend(self, request: Request, call: Call, now: float, trail: _Trail) -> None:
+    def _spend(self, request: Request, charges: Sequence[ratelimit.Charge], now: float, trail: _Trail) -> None:
         """Count the call, once however often nginx asks about it."""
-        for charge in self._charges(request, call, trail):
+        for charge in charges:
             trail.tier = charge.tier.name
             quotas = self._counted(request, charge, now)
             refusal = window.refused(quotas)
@@ -199,11 +206,6 @@ class Gate:
             if not charge.tier.shadow:
                 raise
             return ()  # shadow refuses nobody
-
-
-def _admitted_before(known: Known | None, call: Call) -> bool:
-    """Whether this credential was admitted by these very rules: then it was charged to something, or to nothing."""
-    return known is not None and call.key in known.charges
 
 
 def _admit(rule: rbac.Rule, identity: Identity, by: Provider | None, now: float) -> None:

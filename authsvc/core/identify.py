@@ -66,19 +66,23 @@ class Memory(Protocol):
     def put(self, digest: bytes, entry: Remembered) -> None: ...
 
 
-@dataclass(slots=True)
 class Way:
-    """What is known so far of the credential that is looked at, so that a refusal says it too. `other` is what came of
-    the one that is not in force, where both were sent."""
+    """What is known so far of the credential that is looked at, so that a refusal says it too.
 
-    provider: str = ""
-    by: Provider | None = None
-    notices: tuple[tuple[str, str], ...] = ()
-    link: str = ""
-    retry_after_s: int | None = None
-    other: Outcome | None = None
-    known: Known | None = None  # of a credential that is remembered, be it since now
-    until: float = 0.0  # a token that is good now stays good before this, as far as it depends on the time
+    `other` is what came of the one that is not in force, where both were sent; `known` is what is remembered of the
+    credential, be it since now. A token that is good now stays good before `until`, as far as it depends on the time.
+    """
+
+    __slots__ = ("by", "known", "link", "notices", "other", "provider", "retry_after_s", "until")
+
+    def __init__(self) -> None:
+        self.provider = self.link = ""
+        self.by: Provider | None = None
+        self.notices: tuple[tuple[str, str], ...] = ()
+        self.retry_after_s: int | None = None
+        self.other: Outcome | None = None
+        self.known: Known | None = None
+        self.until = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from rows import OURS, Offer, World, refuses_strangers
 from wrk import Figures, Loader, medians
 
 OFFERS = (*OURS, *PEERS)
-PACED = ("A", "C", "O")  # also measured at half of C's rate
+PACED = ("A", "C", "W", "O")  # also measured at half of C's rate
 Say = Callable[[str], object]
 
 

@@ -17,7 +17,7 @@ HEADS = (
     "errors",
 )
 PACED = ("requests/s", "p50 ms", "p99 ms", "service µs", "nginx µs", "memcached µs", "all µs", "errors")
-PROMISED = ("promised", "bound", "measured", "kept")
+PROMISED = ("promised", "bound", "plain Python", "kept", "compiled (W, X, Y)", "kept")
 MADE = '<!-- Made by `make bench ARGS="--write docs"`. Do not edit. -->\n'
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 NOTE = (
@@ -72,7 +72,7 @@ def markdown(result: Result) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def headline(result: Result, keys: str = "ABCGILJKQRSP") -> str:
+def headline(result: Result, keys: str = "ABCGILJKQRSPW") -> str:
     """The few lines that README shows."""
     heads = ("", "requests/s", "of A", "p99 ms", "CPU of the service", "CPU of all")
     lines = []

@@ -7,13 +7,14 @@ it. Between nginx and whoever answers there is a unix socket, for the null ceili
 import http.client
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import compiled
 from authsvc import nginx
 from authsvc.adapters.keyfile import editing
 from authsvc.core.apikeys import ApiKey
@@ -156,11 +157,27 @@ class World:
     def no_auth(self) -> Door:
         return Door(self.nginx(NO_AUTH))
 
-    def authsvc(self, name: str = "main", worker: str = "fast", rules: int = 10, issuers: int = 1) -> Door:
+    @cached_property
+    def compiled(self) -> Door:
+        """authsvc with machine code in it, in place of the one that runs this."""
+        path = {"PYTHONPATH": str(compiled.folder()), "PYTHONSAFEPATH": "1"}
+        door = self.authsvc("compiled", environment=path)
+        if not compiled.runs_in(door.service):
+            raise NotStarted("what was compiled is not what runs")
+        return door
+
+    def authsvc(
+        self,
+        name: str = "main",
+        worker: str = "fast",
+        rules: int = 10,
+        issuers: int = 1,
+        environment: Mapping[str, str] | None = None,
+    ) -> Door:
         """authsvc behind an nginx; the one of a name is started once."""
         if name not in self._doors:
             (folder := self.folder / name).mkdir(mode=0o755)
-            served = self._served(self._config(rules, issuers), folder, worker)
+            served = self._served(self._config(rules, issuers), folder, worker, environment or {})
             self._doors[name] = Door(self.nginx(FRONT, served.upstream), served.pid)
         return self._doors[name]
 
@@ -171,7 +188,7 @@ class World:
             raise NotFound("this authsvc makes no files for an nginx that keeps decisions")
         (folder := self.folder / "keeping").mkdir(mode=0o755)
         config = self._config(10, 1).replace("authorization:\n", "authorization:\n  decision_cache: 5s\n")
-        served = self._served(config, folder, "fast")
+        served = self._served(config, folder, "fast", {})
         front = FRONT.replace("authsvc-http.conf;", f"authsvc-http.conf; include {CACHE_FILE};", 1)
         front = front.replace("authsvc-server.conf", "authsvc-cache-server.conf")
         return Door(self.nginx(front, served.upstream, lua_lines()), served.pid)
@@ -183,8 +200,8 @@ class World:
         files = nginx.render(nginx.DEFAULT_HEADERS, upstream=upstream)
         return self.running.enter_context(Nginx(f"{base}http {{\n{TEMP_PATHS}{inside}}}\n", port, files))
 
-    def _served(self, config: str, folder: Path, worker: str) -> Authsvc:
-        environment = demo_environment(self.issuer, self.memcached)
+    def _served(self, config: str, folder: Path, worker: str, more: Mapping[str, str]) -> Authsvc:
+        environment = {**demo_environment(self.issuer, self.memcached), **more}
         served = Authsvc(config, folder, environment, self.workers, worker=worker, path=folder / "authsvc.sock")
         served.start_deadline_s = START_DEADLINE_S
         self.running.enter_context(served).wait_for("/readyz")
@@ -231,8 +248,11 @@ class World:
         """The full decision: token, RBAC, a tiered limit in memcached with leases, metrics and audit."""
         return door.row(tokens or self.tokens("limited"), self.memcached.pid)
 
-    def first_sight(self, alg: str) -> Row:
-        return self.authsvc().row(self.tokens("enterprise"), self.memcached.pid, fresh=self.fresh(alg))
+    def unlimited(self, door: Door) -> Row:
+        return door.row(self.tokens("enterprise"), self.memcached.pid)
+
+    def first_sight(self, door: Door, alg: str) -> Row:
+        return door.row(self.tokens("enterprise"), self.memcached.pid, fresh=self.fresh(alg))
 
 
 class Offer(NamedTuple):
@@ -266,7 +286,7 @@ def _hundred_issuers(world: World) -> Row:
 
 OURS = (
     Offer("A", "null ceiling", lambda w: w.null.row(w.tokens("enterprise")), open=True),
-    Offer("B", "JWT, unlimited", lambda w: w.authsvc().row(w.tokens("enterprise"), w.memcached.pid)),
+    Offer("B", "JWT, unlimited", lambda w: w.unlimited(w.authsvc())),
     Offer("C", "JWT, limited: the full decision", lambda w: w.full(w.authsvc())),
     Offer("D", "JWT, two limits", lambda w: w.full(w.authsvc(), w.tokens("twice"))),
     Offer("E", "API key, unlimited", lambda w: w.authsvc().row(w.api_keys[0], w.memcached.pid)),
@@ -276,12 +296,15 @@ OURS = (
     Offer("I", "as C, 100,000 tokens", lambda w: w.full(w.authsvc(), w.tokens("limited", MANY))),
     Offer("J", "as C, 10,000 rules", lambda w: w.full(w.authsvc("rules", rules=10_000))),
     Offer("K", "as C, 100 providers", _hundred_issuers),
-    Offer("L", "as B, first sight of RS256", lambda w: w.first_sight("RS256")),
-    Offer("M", "as B, first sight of ES256", lambda w: w.first_sight("ES256")),
-    Offer("N", "as B, first sight of EdDSA", lambda w: w.first_sight("EdDSA")),
+    Offer("L", "as B, first sight of RS256", lambda w: w.first_sight(w.authsvc(), "RS256")),
+    Offer("M", "as B, first sight of ES256", lambda w: w.first_sight(w.authsvc(), "ES256")),
+    Offer("N", "as B, first sight of EdDSA", lambda w: w.first_sight(w.authsvc(), "EdDSA")),
     # nothing that is counted is kept
-    Offer("O", "as B, decision cache in nginx", lambda w: w.keeping.row(w.tokens("enterprise"), w.memcached.pid)),
+    Offer("O", "as B, decision cache in nginx", lambda w: w.unlimited(w.keeping)),
     Offer("U", "as A, before an API", lambda w: w.null_before_api.row(w.tokens("enterprise")), open=True),
     Offer("V", "as C, before an API", lambda w: w.full(w.before_api)),
+    Offer("W", "as C, compiled", lambda w: w.full(w.compiled)),
+    Offer("X", "as B, compiled", lambda w: w.unlimited(w.compiled)),
+    Offer("Y", "as L, compiled", lambda w: w.first_sight(w.compiled, "RS256")),
     Offer("Z", "nginx without auth_request", lambda w: w.no_auth.row(w.tokens("enterprise")), open=True),
 )

@@ -37,12 +37,20 @@ def test_added_is_what_the_same_front_does_not_cost_without_authentication() -> 
 
 
 def test_a_promise_is_judged_where_its_rows_were_measured() -> None:
-    said = {words: (measured, kept) for words, _, measured, kept in judged(RESULT)}
+    said = {words: (measured, kept) for words, _, measured, kept, *_ in judged(RESULT)}
     assert said["C, requests a second, of the null ceiling A"] == ("0.90", "yes")
     assert said["C, CPU a request in the service"] == ("40 µs", "yes")
     assert said["C, CPU added to nginx, of what R adds to HAProxy"] == ("1.20", "no")
     assert said["C, p99 at half of its rate, of A at the same"] == ("1.00", "yes")
     assert len(said) == 5 < len(PROMISES)
+
+
+def test_what_was_compiled_is_judged_beside_plain_python_by_its_own_rows() -> None:
+    both = replace(RESULT, figures={**RESULT.figures, "W": figures(9_500, 30)}, plain={**RESULT.plain, "W": "Z"})
+    said = {words: rest for words, _, *rest in judged(both)}
+    assert said["C, requests a second, of the null ceiling A"] == ["0.90", "yes", "0.95", "yes"]
+    assert said["C, CPU added to nginx, of what R adds to HAProxy"] == ["1.20", "no", "1.00", "yes"]
+    assert said["C, p99 at half of its rate, of A at the same"] == ["1.00", "yes", "–", "–"]
 
 
 def test_the_table_has_a_line_for_each_row_and_says_who_is_missing() -> None:

@@ -1,6 +1,6 @@
 """The whole way of a call: rule, identity, admission, quota, decision."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from test_paths import AMBIGUOUS
@@ -8,7 +8,7 @@ from test_paths import AMBIGUOUS
 from authsvc.core import ratelimit, rbac, response
 from authsvc.core.claims import Condition, Demand
 from authsvc.core.identify import Way
-from authsvc.core.model import MustWait, Quota, Reason, Request, StepUp
+from authsvc.core.model import Decision, MustWait, Quota, Reason, Request, StepUp
 from authsvc.core.provider import RoleClaim
 from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
 from authsvc.core.rbac import Asks, rule
@@ -71,6 +71,13 @@ LEFT = Quota("free", 10, 60, 9, 60)
 def test_a_call_is_decided_by_rule_and_roles(method, target, roles, expected):
     bearer = None if roles is None else token(roles=roles)
     assert decide(gate(rules=RULES), call(bearer, method, target)).reason is expected
+
+
+def test_what_a_refusal_does_not_say_is_as_in_any_decision():
+    decision = decide(gate(), Request(None, None))
+    expected = Decision(Reason.MISSING_CONTEXT, detail=decision.detail)
+    said = {one.name: getattr(decision, one.name) for one in fields(Decision)}
+    assert said == {one.name: getattr(expected, one.name) for one in fields(Decision)}
 
 
 @pytest.mark.parametrize(
