@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from authsvc.demo.processes import NotFound, NotStarted
@@ -77,7 +77,7 @@ class Bench:
 
     def result(self, known: list[str]) -> Result:
         o = self._options
-        return Result(
+        whole = Result(
             facts=known,
             shape=f"medians of {o.rounds} x {o.seconds} s, {o.connections} connections, {o.workers} workers",
             names={offer.key: offer.name for offer in OFFERS if offer.key in self.runs},
@@ -88,6 +88,11 @@ class Bench:
             left_out=self.left_out,
             missing=self.missing,
         )
+        return replace(whole, rounds=[self._round(whole, number) for number in range(o.rounds)])
+
+    def _round(self, whole: Result, number: int) -> Result:
+        figures, paced = ({key: of[number] for key, of in runs.items() if of} for runs in (self.runs, self.paced))
+        return replace(whole, figures=figures, paced=paced)
 
 
 def chosen(only: str) -> list[Offer]:
@@ -147,9 +152,8 @@ def main() -> int:
     if options.write:
         write(result, options.write)
     if options.json:
-        print(
-            json.dumps({**asdict(result), "runs": {key: [asdict(one) for one in all_] for key, all_ in runs.items()}})
-        )
+        every = {key: [asdict(one) for one in all_] for key, all_ in runs.items()}
+        print(json.dumps({**asdict(replace(result, rounds=[])), "runs": every}))
     else:
         print(f"\n{text(result)}")
     return 1 if result.errors or result.missing else 0

@@ -53,6 +53,16 @@ def test_what_was_compiled_is_judged_beside_plain_python_by_its_own_rows() -> No
     assert said["C, p99 at half of its rate, of A at the same"] == ["1.00", "yes", "–", "–"]
 
 
+def test_a_promise_is_judged_by_the_median_of_its_rounds_and_not_by_their_medians() -> None:
+    """Rows of one round are slowed together."""
+    rounds = [
+        replace(RESULT, figures={"A": figures(all_of * 10_000), "C": figures(all_of * of_null)})
+        for all_of, of_null in ((1, 9_000), (0.5, 8_000), (0.7, 8_500))
+    ]
+    said = {words: measured for words, _, measured, *_ in judged(replace(RESULT, rounds=rounds))}
+    assert said["C, requests a second, of the null ceiling A"] == "0.85"
+
+
 def test_the_table_has_a_line_for_each_row_and_says_who_is_missing() -> None:
     said = text(RESULT)
     assert all(f"\n{key} " in said for key in RESULT.names)
