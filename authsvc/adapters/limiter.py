@@ -21,7 +21,7 @@ MAX_REMEMBERED = 50_000
 IDLE_S = 60.0  # a lease that is not used for so long is given back
 MAX_LEASE = 1024
 FIRST_PAUSE_S = 1.0  # that who was refused is not counted
-GROWTH = 8  # the third reservation of a busy caller is of 64 calls; who was away begins at an eighth of his last one
+GROWTH = 32  # the third reservation of a busy caller is of 1,024 calls; who was away begins at a 32nd of his last one
 
 
 @dataclass(slots=True)
@@ -191,7 +191,8 @@ class Limiter:
         pot.wanted = min(pot.wanted * GROWTH, MAX_LEASE) if busy else max(pot.wanted // GROWTH, 1)
         most = window.lease(charge.tier.rates[0], pot.wanted * charge.cost, pot.room, self._processes())
         with self._lock:
-            asked = most - pot.left  # what is too little for this call stays reserved
+            held = pot.left if 0 < pot.ends_at - now <= pot.period_s else 0  # of a window that is over nothing counts
+            asked = most - held  # what is too little for this call stays reserved
             if asked <= charge.cost or pot.reserving:
                 return charge.cost
             pot.reserving = True
