@@ -21,7 +21,8 @@ MAX_REMEMBERED = 50_000
 IDLE_S = 60.0  # a lease that is not used for so long is given back
 MAX_LEASE = 1024
 FIRST_PAUSE_S = 1.0  # that who was refused is not counted
-GROWTH = 32  # the third reservation of a busy caller is of 1,024 calls; who was away begins at a 32nd of his last one
+GROWTH = 32  # the third reservation of a busy caller is of 1,024 calls,
+AWAY = 4  # and who was away begins at a quarter of his last one: who comes once in a while soon reserves nothing
 
 
 @dataclass(slots=True)
@@ -188,7 +189,7 @@ class Limiter:
         if not self._store.shared or len(charge.tier.rates) > 1:
             return charge.cost
         busy = 0 <= now - pot.used_at < IDLE_S
-        pot.wanted = min(pot.wanted * GROWTH, MAX_LEASE) if busy else max(pot.wanted // GROWTH, 1)
+        pot.wanted = min(pot.wanted * GROWTH, MAX_LEASE) if busy else max(pot.wanted // AWAY, 1)
         most = window.lease(charge.tier.rates[0], pot.wanted * charge.cost, pot.room, self._processes())
         with self._lock:
             held = pot.left if 0 < pot.ends_at - now <= pot.period_s else 0  # of a window that is over nothing counts
