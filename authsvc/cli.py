@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from authsvc.adapters.config import Settings
 
 _WORKER = "fast; or threads, which auto takes where uvloop or gunicorn_h1c is missing."
+_TO_KEEP = (
+    "decision_cache is set: include authsvc-cache-http.conf too, and authsvc-cache-server.conf in place of "
+    "authsvc-server.conf; without them nginx keeps nothing"
+)
 
 
 def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -247,12 +251,15 @@ def nginx(file: str, upstream: str, forward_token: bool, output: str | None) -> 
 
     Exit 0 done, 2 where they cannot be written, 3 where the config cannot be used.
     """
-    files = _nginx_files(file, upstream, forward_token)
+    settings = load_or_exit(file)
+    files = _nginx_files(file, settings, upstream, forward_token)
     if output is not None:
         _write(Path(output), files)
-        return
-    for name, text in files.items():
-        click.echo(f"# ---- {name} ----\n{text}")
+    else:
+        for name, text in files.items():
+            click.echo(f"# ---- {name} ----\n{text}")
+    if settings.policy.keeps:
+        click.echo(_TO_KEEP, err=True)
 
 
 @main.command(short_help="Print the JSON Schema of the config file.")
@@ -293,11 +300,10 @@ def _line() -> str:
     return sys.stdin.buffer.readline().decode("utf-8", "replace")
 
 
-def _nginx_files(file: str, upstream: str, forward_token: bool) -> dict[str, str]:
+def _nginx_files(file: str, settings: Settings, upstream: str, forward_token: bool) -> dict[str, str]:
     from authsvc.core.response import BASE_HEADERS
     from authsvc.nginx import KEY_HEADER, render
 
-    settings = load_or_exit(file)
     headers = [*BASE_HEADERS, *settings.extract]
     key_header = settings.api_keys.header if settings.api_keys else KEY_HEADER
     try:

@@ -196,6 +196,19 @@ def test_nginx_writes_the_same_files_into_a_folder(good: str, tmp_path: Path) ->
     assert all(file.read_text() in printed for file in files)
 
 
+def test_nginx_says_which_files_it_takes_to_keep_decisions(good: str, tmp_path: Path) -> None:
+    plain = run("nginx", "-c", good)
+    file = Path(good)
+    file.write_text(file.read_text().replace("authorization: {", "authorization: {decision_cache: 5s, "))
+    keeping = run("nginx", "-c", good)
+    assert (plain.stderr, keeping.stdout) == ("", plain.stdout)
+    assert keeping.stderr == (
+        "decision_cache is set: include authsvc-cache-http.conf too, and authsvc-cache-server.conf in place of "
+        "authsvc-server.conf; without them nginx keeps nothing\n"
+    )
+    assert run("nginx", "-c", good, "-o", str(tmp_path / "out")).stderr == keeping.stderr
+
+
 def test_nginx_says_what_to_do_where_it_may_not_write(good: str) -> None:
     done = run("nginx", "-c", good, "-o", "/sys/authsvc")  # not even root may write there
     assert done.exit_code == 2

@@ -38,8 +38,8 @@ def notes(shaped: ConfigShape) -> Iterator[Note]:
     if not kept and not for_all:
         return
     yield Note(
-        "what nginx answers by itself is not counted, not audited and in no metric; it needs "
-        "authsvc-cache-http.conf and authsvc-cache-server.conf in nginx, and its Lua module",
+        "what nginx answers by itself is not counted, not audited and in no metric; nothing is kept until it includes "
+        "authsvc-cache-http.conf and authsvc-cache-server.conf, which take its Lua module",
         _FOR_ALL if for_all else (*_RULES, kept[0], "decision_cache"),
     )
     counted = [name for name, tier in shaped.rate_limit.tiers.items() if _counts(tier.limit)]

@@ -38,6 +38,7 @@ def test_a_rule_says_it_for_itself_and_the_rest_as_all_do(for_all: str, seconds:
 def test_check_names_what_is_counted_and_so_never_kept() -> None:
     blind, counted = notes("5s")
     assert "not counted, not audited" in blind
+    assert "nothing is kept until it includes authsvc-cache-http.conf and authsvc-cache-server.conf" in blind
     assert blind.startswith("f:3:3: authorization.decision_cache: ")
     assert "(tiers free) in rules.0 /a, rules.1 /b, paths that no rule governs: write rate_limit: exempt" in counted
     assert "(tiers free) in rules.0 /a: " in notes("off")[1]
