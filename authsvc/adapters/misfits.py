@@ -100,8 +100,20 @@ def _did_you_mean(path: Path, schema: Schema) -> str:
     known = _settings_at(path[:-1], schema)
     if path[-1] in _ELSEWHERE:
         return f": {_ELSEWHERE[path[-1]]}"
-    near = difflib.get_close_matches(str(path[-1]), known, 1, 0.6)
+    near = _of_these_words(str(path[-1]), known) or difflib.get_close_matches(str(path[-1]), known, 1, 0.6)
     return f": did you mean {near[0]}?" if near else f": known here are {', '.join(known)}"
+
+
+def _of_these_words(name: str, known: list[str]) -> list[str]:
+    """The one setting that has all of the name's words, as `allowed_roles` has that of `role`; none where two have."""
+    words = _words(name)
+    found = [one for one in known if words <= _words(one)]
+    return found if len(found) == 1 else []
+
+
+def _words(name: str) -> set[str]:
+    """In the singular."""
+    return {word.removesuffix("s") for word in name.lower().split("_")}
 
 
 def _settings_at(path: Path, schema: Schema) -> list[str]:
