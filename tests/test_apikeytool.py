@@ -109,6 +109,13 @@ def test_what_the_file_cannot_hold_is_refused_and_no_key_is_shown(file: str) -> 
     assert "owner does not fit" in done.stderr
 
 
+def test_where_the_folder_of_the_file_is_missing_no_key_is_shown_and_it_is_to_be_made(tmp_path: Path) -> None:
+    file = f"{tmp_path}/none/keys.jsonl"
+    done = run(file, "new", "--owner", "acme")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr == f"{file}: cannot be written: there is no folder '{tmp_path}/none': make it first\n"
+
+
 def test_a_file_with_mistakes_exits_3_and_says_them(file: str) -> None:
     Path(file).write_text(f'{{"owner":"a","sha256":"{PLAIN}"}}\n')
     for words in (["new", "--owner", "a"], ["list"], ["revoke", "0" * 16]):

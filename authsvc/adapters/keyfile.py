@@ -199,7 +199,12 @@ def editing(path: str) -> Iterator[Draft]:
             if draft.puts:
                 _replace(real, loaded, draft)
     except OSError as problem:
-        raise KeyFileError([f"{path}: cannot be written: {_why(problem)}"]) from None
+        raise KeyFileError([f"{path}: cannot be written: {_no_folder(real) or _why(problem)}"]) from None
+
+
+def _no_folder(real: str) -> str:
+    folder = os.path.dirname(real)
+    return "" if os.path.lexists(folder) else f"there is no folder {folder!r}: make it first"
 
 
 @contextlib.contextmanager

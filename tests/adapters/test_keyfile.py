@@ -403,10 +403,22 @@ def test_an_editor_that_was_faster_is_not_written_over(file: Path) -> None:
     assert owners(file) == ["typed"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(KeyFileError) as caught, editing(str(tmp_path / "none" / "keys")) as draft:
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [("none", "there is no folder '{}/none': make it first"), ("a_file", "not a directory")],
+)
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, folder: str, said: str) -> None:
+    (tmp_path / "a_file").touch()
+    with pytest.raises(KeyFileError) as caught, editing(str(tmp_path / folder / "keys")) as draft:
         draft.put(key("z"))
-    assert caught.value.lines == [f"{tmp_path}/none/keys: cannot be written: no such file or directory"]
+    assert caught.value.lines == [f"{tmp_path}/{folder}/keys: cannot be written: {said.format(tmp_path)}"]
+
+
+def test_of_a_link_the_folder_is_told_that_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "keys").symlink_to(tmp_path / "none" / "keys")
+    with pytest.raises(KeyFileError) as caught, editing(str(tmp_path / "keys")) as draft:
+        draft.put(key("z"))
+    assert caught.value.lines[0].endswith(f"there is no folder '{tmp_path}/none': make it first")
 
 
 def test_of_many_who_write_at_once_nobody_loses_anything(file: Path) -> None:
