@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from authsvc.adapters.store import Store
 
 _PROVIDER = click.option("--provider", metavar="NAME", help="Whose user it is, where several have one so named.")
+_TRY_EACH = "start memcached, or correct cache.memcached; authsvc check --online tries each server"
 _WHO = click.argument("who", nargs=-1, required=True, metavar="WHO...")
 
 
@@ -157,7 +158,7 @@ def _told(act: Any) -> Any:
     except Unclear as problem:
         raise click.UsageError(str(problem)) from None
     except StoreDown as problem:
-        click.echo(f"the counts cannot be had: {problem}", err=True)
+        click.echo(f"the counts cannot be had: {problem}: {_TRY_EACH}", err=True)
         sys.exit(1)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 
 from authsvc import limitstool
 from authsvc.adapters import config
 from authsvc.adapters.fleet import Seen
 from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.store import MemoryStore
+from authsvc.cli import main
 from authsvc.core import ratelimit
 from authsvc.core.window import refused
+from authsvc.demo.processes import free_port
 from authsvc.limitstool import Row
 
 NOW = 1_800_000_000.0  # the beginning of an hour
@@ -116,6 +121,20 @@ def test_after_a_reset_it_is_told_what_was_counted_and_that_it_is_nothing_now() 
     assert [(row.as_reset_json()["used_was"], row.as_reset_json()["used"]) for row in rows] == [(2, 0), (6, 0)]
     assert world.show(NOW + 1800) == []
     assert world.used_up(NOW + 1800) == 4
+
+
+# ---- without memcached
+
+
+@pytest.mark.parametrize("words", [["show", "ann"], ["reset", "ann"], ["top"]])
+def test_where_memcached_does_not_answer_it_is_told_which_one_and_what_to_do(tmp_path: Path, words: list[str]) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    (tmp_path / "authsvc.yaml").write_text(CONFIG % "limit: 4/hour" + f"cache: {{memcached: {place!r}}}\n")
+    done = CliRunner().invoke(main, ["limits", *words, "-c", str(tmp_path / "authsvc.yaml")])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"the counts cannot be had: memcached at {place}")
+    next_step = "start memcached, or correct cache.memcached; authsvc check --online tries each server"
+    assert done.stderr.endswith(f": connection refused: {next_step}\n")
 
 
 # ---- top
