@@ -6,12 +6,13 @@ It asks the same gate as nginx does and prints its decision; it decides nothing 
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from authsvc import explainkeys
+from authsvc import explainkeys, limitstool
 from authsvc.adapters.config import Settings
 from authsvc.adapters.keystate import KeyStatus
 from authsvc.adapters.store import MemoryStore
@@ -97,7 +98,7 @@ def explain(
         ignored = f"credential ignored: {decision.ignored.value}: {words.of(decision.ignored, ignored)}"
     sent = [_token_step(token, now, words)] if token is not None or api_key is None else []
     sent += [explainkeys.key_step(service.gate.who.api_keys, api_key, now)] if api_key is not None else []
-    steps = _steps(settings, f"{method} {decision.path}", decision, sent, ignored)
+    steps = _steps(settings, f"{method} {decision.path}", decision, sent, ignored, ip)
     counted_nothing = [(name, value) for name, value in headers if name not in _OF_COUNTS]
     return Explanation(decision, _next_step(decision, token, words), steps, counted_nothing)
 
@@ -190,14 +191,14 @@ def _some(names: Iterable[str], between: str = ", ") -> str:
     return between.join(listed[:_SHOWN]) + more
 
 
-def _steps(settings: Settings, call: str, decision: Decision, sent: list[Step], ignored: str) -> list[Step]:
+def _steps(settings: Settings, call: str, decision: Decision, sent: list[Step], ignored: str, ip: str) -> list[Step]:
     return [
         Step("call", bool(decision.path), call if decision.path else decision.detail),
         _rule_step(settings, decision),
         *sent,
         _identity_step(decision, ignored),
         _admit_step(decision),
-        _limit_step(settings, decision),
+        _limit_step(settings, decision, ip),
         *([_kept_step(decision)] if settings.policy.keeps else []),
         *([explainkeys.other_step(decision, decision.other)] if decision.other else []),
     ]
@@ -277,7 +278,7 @@ def _reached_limit(decision: Decision) -> bool:
     return decision.allowed or decision.reason in _AT_LIMIT
 
 
-def _limit_step(settings: Settings, decision: Decision) -> Step:
+def _limit_step(settings: Settings, decision: Decision, ip: str) -> Step:
     if not decision.allowed:
         at_limit = decision.reason in _AT_LIMIT
         return Step("limit", False if at_limit else None, decision.detail if at_limit else "not reached")
@@ -285,7 +286,15 @@ def _limit_step(settings: Settings, decision: Decision) -> Step:
         tier = ratelimit.tier_for(settings.limits, decision.identity)
         unlimited = tier is not None and not tier.rates
         return Step("limit", True, f"tier {tier.name}: unlimited" if tier and unlimited else "no limit applies")
-    return Step("limit", True, f"{_tier(settings, decision)} (what is used is not asked here)")
+    where = _asking(settings, decision, ip)
+    return Step("limit", True, f"{_tier(settings, decision)} (what is used is not asked here{where})")
+
+
+def _asking(settings: Settings, decision: Decision, ip: str) -> str:
+    """The command that tells what is used, to be pasted: a caller may be called what a shell takes for its own."""
+    words = limitstool.words_for(settings, decision.identity, ip, decision.tier) if settings.memcached else []
+    ended = ["--", *words] if any(word.startswith("-") for word in words) else words
+    return f": see authsvc limits show {shlex.join(ended)}" if words else ""
 
 
 def _kept_step(decision: Decision) -> Step:

@@ -15,6 +15,7 @@ from authsvc.adapters.store import Store
 from authsvc.adapters.yamlfile import visible
 from authsvc.core import ratelimit, window
 from authsvc.core.callers import NAME
+from authsvc.core.model import Identity
 from authsvc.core.ratelimit import By, Limits, Rate, Tier
 from authsvc.core.window import Window
 
@@ -189,6 +190,17 @@ def _places(settings: Settings, words: Sequence[str], provider: str | None) -> I
         yield from (([*who, ["rule", tier.name]], [tier]) for tier in own)
     if len(words) == 1 and _is_address(words[0]) and limits.anonymous is not None:
         yield [ratelimit.address(limits, words[0])], [limits.anonymous]
+
+
+def words_for(settings: Settings, identity: Identity | None, ip: str, tier: str) -> list[str]:
+    """The words by which `show` finds what is counted for this caller in a tier; none where no words do."""
+    who = ratelimit.whom(settings.limits, identity, ip)
+    words = [ip if part[0] == "ip" else part[2] for part in who]
+    try:
+        found = [at for at, tiers in _places(settings, words, None) if tier in (one.name for one in tiers)]
+    except Unclear:
+        return []
+    return words if who in found or [*who, ["rule", tier]] in found else []
 
 
 def _whom(settings: Settings, words: Sequence[str], provider: str | None) -> list[Who]:

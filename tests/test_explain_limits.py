@@ -41,7 +41,7 @@ def issuer() -> Iterator[Issuer]:
 
 
 def told(issuer: Issuer, target: str, config: str = CONFIG, **claims: Any) -> Explanation:
-    token = issuer.token("ann", **claims) if claims else None
+    token = issuer.token(**{"sub": "ann"} | claims) if claims else None
     return explain(settings_for(config, ONE=issuer.url), "GET", target, token, "203.0.113.7")
 
 
@@ -63,6 +63,37 @@ def told(issuer: Issuer, target: str, config: str = CONFIG, **claims: Any) -> Ex
 def test_explain_says_which_limit_holds(issuer: Issuer, target: str, claims: dict[str, str], said: str) -> None:
     (step,) = [step for step in told(issuer, target, **claims).steps if step.name == "limit"]
     assert step.text == said
+
+
+FLEET = CONFIG + "cache: {memcached: 127.0.0.1:1}\n"
+SHOW = "(what is used is not asked here: see authsvc limits show {})"
+
+
+@pytest.mark.parametrize(
+    ("by", "target", "claims", "named"),
+    [
+        ("user_id", "/x", {"sub": "max"}, "max"),
+        ("user_id", "/x", {"sub": "auth0|max o'b"}, """'auth0|max o'"'"'b'"""),
+        ("user_id", "/x", {"sub": "-c"}, "-- -c"),
+        ("user_id", "/export/x", {"sub": "max"}, "max"),
+        ("user_id", "/public/x", {}, "203.0.113.7"),
+        ("ip", "/x", {"sub": "max"}, "203.0.113.7"),
+        ("[{claim: org}, ip]", "/x", {"sub": "max", "org": "acme"}, "acme 203.0.113.7"),
+    ],
+)
+def test_explain_names_the_command_that_tells_what_is_used(
+    issuer: Issuer, by: str, target: str, claims: dict[str, str], named: str
+) -> None:
+    config = FLEET.replace("  headers: both\n", f"  by: {by}\n")
+    (step,) = [step for step in told(issuer, target, config, **claims).steps if step.name == "limit"]
+    assert step.text.endswith(SHOW.format(named))
+
+
+def test_explain_names_no_command_where_none_tells_what_is_used(issuer: Issuer) -> None:
+    """A user without the claim is counted as a user, and the words of `limits show` name a claim here."""
+    config = FLEET.replace("  headers: both\n", "  by: {claim: org}\n")
+    (step,) = [step for step in told(issuer, "/x", config, plan="other").steps if step.name == "limit"]
+    assert step.text.endswith(UNUSED)
 
 
 def test_explain_shows_no_count_of_any_kind(issuer: Issuer) -> None:
