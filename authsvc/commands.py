@@ -80,6 +80,9 @@ def limits() -> None:
 def show_limits(who: tuple[str, ...], provider: str | None, file: str, as_json: bool) -> None:
     """Print what is counted for a caller: a user's id, or what `by` in the config names.
 
+    `left` and `next call passes` are of calls that count as one; a call of a rule with a cost counts as that many, and
+    may be refused while something is left.
+
     Exit 0 where something is, 1 where nothing is or memcached does not say, 3 where the config cannot be used.
     """
     from authsvc import limitstool

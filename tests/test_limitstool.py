@@ -95,6 +95,16 @@ def test_in_shadow_the_next_call_passes_now_and_it_is_told_when_else_it_would() 
     assert "  now (shadow), else 2027-01-15T09:15:00Z (in 4500 s)  " in world.table(NOW)[1]
 
 
+def test_what_is_left_is_of_calls_that_count_as_one_and_help_says_so() -> None:
+    world = World()
+    assert [world.passes(NOW), world.passes(NOW), world.passes(NOW)] == [True] * 3
+    assert [(row.left, row.wait_s) for row in world.show(NOW)] == [(1, 0)]
+    dear = ratelimit.charge(world.settings.limits.tiers[0], [["user", "demo", "ann"]], 2)
+    assert refused(world.limiter.spend(dear, NOW)) is not None
+    told = " ".join(CliRunner().invoke(main, ["limits", "show", "--help"]).stdout.split())
+    assert "`left` and `next call passes` are of calls that count as one; a call of a rule with a cost" in told
+
+
 def test_where_the_limit_is_none_at_all_no_call_ever_passes() -> None:
     world = World("limit: [0/hour, 5/minute]")
     world.store.incr(
