@@ -177,9 +177,7 @@ class Limiter:
             if self._on_error == "deny":
                 raise Unavailable(Reason.LIMITS_UNAVAILABLE, str(trouble)) from trouble
             rates = [window.share(rate, self._processes()) for rate in charge.tier.rates]
-            quotas = self._count(self._local, _Memory(), rates, charge.cost, pot, charge, now)
-            self._waits.pop(charge.key, None)  # the store may be back at any moment, and have room for him
-            return quotas
+            return self._count(self._local, _Memory(), rates, charge.cost, pot, charge, now)
         finally:
             if asked != charge.cost:
                 pot.reserving = False
@@ -212,7 +210,7 @@ class Limiter:
             self._give_back(store, at, asked - kept)
             counted = [count - (asked - kept) for count in counted]
         rows = list(zip(window.policies(charge.tier), rates, at, before, counted, strict=True))
-        return self._admit(pot, charge, rows, kept, now) if kept else self._refuse(pot, charge, rows, now)
+        return self._admit(pot, charge, rows, kept, now) if kept else self._refuse(store, pot, charge, rows, now)
 
     def _admit(self, pot: _Pot, charge: Charge, rows: Sequence[_Row], kept: int, now: float) -> Quotas:
         quotas = tuple(window.quota(*row) for row in rows)
@@ -227,9 +225,12 @@ class Limiter:
                 self._lent[id(pot)] = pot
         return tuple(Quota(q.policy, q.limit, q.window_s, q.remaining + left, q.reset_s) for q in quotas)
 
-    def _refuse(self, pot: _Pot, charge: Charge, rows: Sequence[_Row], now: float) -> Quotas:
+    def _refuse(self, store: Store, pot: _Pot, charge: Charge, rows: Sequence[_Row], now: float) -> Quotas:
         """None of the windows counts the call. The process remembers that, for a while that doubles, to his time."""
         quotas = tuple(_told(row, charge.cost) for row in rows)
+        if store is self._local:
+            self._waits.pop(charge.key, None)  # the store may be back at any moment, and have room for him
+            return quotas
         refused = [row for row, quota in zip(rows, quotas, strict=True) if quota.refused]
         wait_s = max(window.wait_s(*row[1:], charge.cost) for row in refused)
         with self._lock:

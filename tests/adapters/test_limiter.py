@@ -658,6 +658,28 @@ def test_who_had_used_up_a_process_s_share_in_an_outage_passes_when_the_store_is
     assert passes(limiter, charge, NOW + 300, 20) == 10
 
 
+def test_what_a_process_refuses_by_itself_pushes_out_nobody_who_waits(who: str) -> None:
+    counting = CountingStore(MemoryStore())
+    limiter, charge = Limiter(counting), call(who, HOUR)
+    for number in range(limiter_module.MAX_REMEMBERED):
+        limiter._waits.put(number, _Wait("", (), NOW, NOW + 9, 1))
+    counting.broken = {"get", "incr_many"}
+    assert passes(limiter, charge, NOW, 11) == 10
+    assert len(limiter._waits) == limiter_module.MAX_REMEMBERED
+
+
+def test_who_waited_before_an_outage_and_was_refused_in_it_waits_a_second_at_first_after_it(who: str) -> None:
+    counting = CountingStore(MemoryStore())
+    limiter, charge = Limiter(counting, processes=lambda: 5), call(who, HOUR, cost=6)  # more than the share of one
+    assert [passes(limiter, charge, NOW + at) for at in (0, 0, 1, 3)] == [1, 0, 0, 0]  # and for 4 s now
+    counting.broken = {"get", "incr_many"}
+    assert passes(limiter, charge, NOW + 7) == 0
+    counting.broken = set()
+    assert passes(limiter, charge, NOW + 8) == 0
+    counting.calls.clear()
+    assert [bool(passes(limiter, charge, NOW + at) or counting.calls) for at in (8.9, 9.1)] == [False, True]
+
+
 def test_what_is_admitted_in_an_outage_is_no_lease(who: str) -> None:
     counting, charge = shared(), call(who, BUSY)
     limiter = leased(counting, charge, NOW)
