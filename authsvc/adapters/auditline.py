@@ -65,7 +65,8 @@ def _who(identity: Identity) -> tuple[str, str, str, str]:
 
 def _time(now: float) -> str:
     """As `datetime.isoformat(timespec="milliseconds")` has it, of the nearest microsecond."""
-    return _moment(round(now * 1e6) // 1000)
+    whole = int(now)  # apart from the rest: a product of all of it would be too large for its microseconds to be exact
+    return _moment(whole * 1000 + round((now - whole) * 1e6) // 1000)
 
 
 @lru_cache(maxsize=4)

@@ -249,6 +249,7 @@ def test_the_line_is_what_json_dumps_makes_of_its_fields(
 @example(1_800_000_000.9999996)
 @example(1_800_000_000.0009999)
 @example(1_799_999_999.9999998)
+@example(2_251_799_814.5879993)
 def test_the_time_is_that_of_the_nearest_microsecond_cut_to_milliseconds(now: float) -> None:
     lines: list[str] = []
     Journal(lines=Written(lines)).record(Request("GET", "/x"), Decision(Reason.ALLOWED), 0.001, now)
