@@ -189,6 +189,8 @@ def editing(path: str) -> Iterator[Draft]:
     Lines that do not change stay byte for byte as they are. A file that is not there is made.
     """
     real = os.path.realpath(path)  # a new file takes the place of the file, not that of a link to it
+    if os.path.isdir(real):  # before its lock is made beside it
+        raise KeyFileError([f"{real}: is a folder: name a file in it"])
     try:
         with _locked(real), contextlib.ExitStack() as opened:
             loaded = load(path) if os.path.lexists(real) else None

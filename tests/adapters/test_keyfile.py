@@ -421,6 +421,14 @@ def test_of_a_link_the_folder_is_told_that_it_leads_to(tmp_path: Path) -> None:
     assert caught.value.lines[0].endswith(f"there is no folder '{tmp_path}/none': make it first")
 
 
+def test_a_folder_in_place_of_the_file_is_told_and_nothing_is_made_beside_it(tmp_path: Path) -> None:
+    (folder := tmp_path / "keys").mkdir()
+    with pytest.raises(KeyFileError) as caught, editing(str(folder)) as draft:
+        draft.put(key("z"))
+    assert caught.value.lines == [f"{folder}: is a folder: name a file in it"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_of_many_who_write_at_once_nobody_loses_anything(file: Path) -> None:
     def write(number: int) -> None:
         for turn in range(5):
