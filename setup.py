@@ -1,7 +1,7 @@
 """What pyproject.toml cannot say: AUTHSVC_COMPILE=1 makes machine code of the modules that every call runs through.
 
 mypyc (https://mypyc.readthedocs.io) compiles the typed Python as it stands; nothing is written for it, and every module
-runs as plain Python too. It takes a C compiler and Python's headers, and half a minute.
+runs as plain Python too. It takes a C compiler and Python's headers, and a minute.
 """
 
 import os
@@ -9,6 +9,7 @@ import sys
 
 from setuptools import Extension, setup
 
+ASKED = os.environ.get("AUTHSVC_COMPILE", "") not in ("", "0")
 MYPY = "mypy>=2.4"  # mypyc comes with it
 COMPILED = {
     "authsvc": ("connection", "httpwire", "wsgi"),
@@ -22,7 +23,7 @@ COMPILED = {
 
 def compiled() -> list[Extension]:
     """The extension modules, where they were asked for and this is when they are built."""
-    if os.environ.get("AUTHSVC_COMPILE", "") in ("", "0"):
+    if not ASKED:
         return []
     if "editable_wheel" in sys.argv:
         sys.exit("AUTHSVC_COMPILE is for wheels: an editable install would go on with what was compiled before an edit")
@@ -35,4 +36,4 @@ def compiled() -> list[Extension]:
     return mypycify([*checks, *files], opt_level="3", debug_level="0", group_name="authsvc")
 
 
-setup(ext_modules=compiled(), setup_requires=[MYPY] if os.environ.get("AUTHSVC_COMPILE", "") not in ("", "0") else [])
+setup(ext_modules=compiled(), setup_requires=[MYPY] if ASKED else [])
