@@ -15,7 +15,7 @@ from authsvc.adapters.store import Store
 from authsvc.adapters.yamlfile import visible
 from authsvc.core import ratelimit, window
 from authsvc.core.callers import NAME
-from authsvc.core.model import Identity
+from authsvc.core.model import Identity, QuotaPolicy
 from authsvc.core.ratelimit import By, Limits, Rate, Tier
 from authsvc.core.window import Window
 
@@ -238,17 +238,17 @@ def _subject(who: Who) -> str:
 
 
 def _rows(store: Store, who: Who, tier: Tier, now: float) -> Iterator[Row]:
-    for rate in tier.rates:
+    for of, rate in zip(tier.policies, tier.rates, strict=True):
         at = window.window(rate, _subject(who), now)
         used, before = (_count(store.get(name)) for name in (at.current, at.previous))
-        left = window.quota("", rate, at, before, used).remaining
-        wait_s = _wait_s(rate, at, before, used) if left < 1 else 0
+        left = window.quota(of, rate, at, before, used).remaining
+        wait_s = _wait_s(of, rate, at, before, used) if left < 1 else 0
         yield Row(who, tier.name, rate, used, before, left, _end(rate, at), wait_s, tier.shadow)
 
 
-def _wait_s(rate: Rate, at: Window, before: int, used: int) -> int | None:
+def _wait_s(of: QuotaPolicy, rate: Rate, at: Window, before: int, used: int) -> int | None:
     """What the next call would be told in Retry-After, where it does not fit."""
-    return window.refusal("", rate, at, before, used, 1).reset_s if rate.limit else None
+    return window.refusal(of, rate, at, before, used, 1).reset_s if rate.limit else None
 
 
 def _count(text: bytes | None) -> int:

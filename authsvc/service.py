@@ -29,6 +29,7 @@ from authsvc.core.gate import Gate
 from authsvc.core.identify import Identifier
 from authsvc.core.model import Decision, MustWait, Reason, Request
 from authsvc.core.provider import Providers
+from authsvc.core.receipt import Receipts
 from authsvc.core.response import Headers, render
 from authsvc.generation import Generation
 from authsvc.wsgi import WsgiApp
@@ -75,7 +76,7 @@ class Service:
             limits=settings.limits,
             extract=settings.extract,
             counters=self.limiter,
-            receipt_key=_receipt_key(settings, receipt_key),
+            receipts=Receipts(_receipt_key(settings, receipt_key)),
         )
         keeps = settings.policy.keeps  # else nginx need not know when to forget
         self._generation = Generation(settings.digest, self.keyring, self.key_file) if keeps else None

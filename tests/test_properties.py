@@ -14,7 +14,7 @@ from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.store import MemoryStore
 from authsvc.core import paths, ratelimit, rbac, response, rulecover, ruletree, window
 from authsvc.core.claims import Condition, Demand
-from authsvc.core.model import Decision, Identity, Reason, Refused, Request, StepUp
+from authsvc.core.model import Decision, Identity, QuotaPolicy, Reason, Refused, Request, StepUp
 from authsvc.core.provider import RoleClaim, identity
 from authsvc.core.ratelimit import Charge, Rate, Tier
 from authsvc.core.rbac import Asks, rule
@@ -397,7 +397,7 @@ class Fleet:
     def call(self, process: int, cost: int = 1) -> None:
         charge = Charge(Tier("t", self.rates), "x", "x", cost)
         quotas = self.limiters[process % len(self.limiters)].spend(charge, self.now)
-        assert all(quota.reset_s >= 1 and 0 <= quota.remaining <= quota.limit for quota in quotas)
+        assert all(quota.reset_s >= 1 and 0 <= quota.remaining <= quota.policy.limit for quota in quotas)
         if window.refused(quotas) is None:
             self.admitted[self.now] += cost
 
@@ -531,15 +531,15 @@ def test_what_all_processes_have_reserved_is_one_percent_of_the_limit_at_most_or
 
 @given(limit=st.integers(0, 100), counted=st.integers(0, 200), previous=st.integers(0, 500), elapsed=st.floats(0, 1))
 def test_one_more_call_never_leaves_more(limit, counted, previous, elapsed):
-    at, rate = window.Window("a", "b", 1, elapsed, 1), Rate(limit, 60)
-    one, two = (window.quota("p", rate, at, previous, number) for number in (counted, counted + 1))
+    at, rate, policy = window.Window("a", "b", 1, elapsed, 1), Rate(limit, 60), QuotaPolicy("p", limit, 60)
+    one, two = (window.quota(policy, rate, at, previous, number) for number in (counted, counted + 1))
     fit, more = (window.granted(rate, at, previous, number, 1) for number in (counted + 1, counted + 2))
     assert one.remaining >= two.remaining
     assert fit >= more
     assert fit == (one.remaining > 0)
     assert 0 <= one.remaining <= limit
     assert 1 <= one.reset_s <= 61
-    assert 1 <= window.refusal("p", rate, at, previous, counted, 1).reset_s <= 121
+    assert 1 <= window.refusal(policy, rate, at, previous, counted, 1).reset_s <= 121
 
 
 # Header values -------------------------------------------------------------------------------------------------------

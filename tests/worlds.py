@@ -15,6 +15,7 @@ from authsvc.core.identify import Identifier
 from authsvc.core.model import Claims, Decision, MustWait, Quota, Reason, Request, Unavailable
 from authsvc.core.provider import Provider, Providers
 from authsvc.core.ratelimit import Charge, Limits
+from authsvc.core.receipt import Receipts
 from keys import TestKey, jwk, key, sign
 
 NOW = 1_800_000_000.0
@@ -141,7 +142,7 @@ def gate(
         limits=limits or Limits(),
         extract=extract or {},
         counters=counters or FakeCounters(),
-        receipt_key=RECEIPT_KEY,
+        receipts=Receipts(RECEIPT_KEY),
     )
 
 

@@ -111,18 +111,26 @@ class Board:
 def _live(known: _Known, now: float) -> list[Seen]:
     """His windows that have not ended."""
     charge, quotas, at = known
-    tier, who = charge.tier, charge.who[:_MAX_WHO]
-    return [
-        Seen(who, tier.name, q.policy, q.limit - q.remaining, q.limit, q.window_s, at, end, q.refused, tier.shadow)
-        for q in quotas
-        if (end := at + q.reset_s) > now
-    ]
+    return [_seen(charge, quota, at) for quota in quotas if at + quota.reset_s > now]
+
+
+def _seen(charge: Charge, quota: Quota, at: float) -> Seen:
+    tier, of, ends_at = charge.tier, quota.policy, at + quota.reset_s
+    used, refused = of.limit - quota.remaining, quota.refused
+    return Seen(
+        charge.who[:_MAX_WHO], tier.name, of.name, used, of.limit, of.window_s, at, ends_at, refused, tier.shadow
+    )
 
 
 def _nearness(known: _Known, now: float) -> float:
     """The share of the window that he has used most of; less than none where all have ended."""
     _, quotas, at = known
-    return max((_share(q.refused, q.limit - q.remaining, q.limit) for q in quotas if at + q.reset_s > now), default=-1)
+    return max((_used_share(quota) for quota in quotas if at + quota.reset_s > now), default=-1)
+
+
+def _used_share(quota: Quota) -> float:
+    limit = quota.policy.limit
+    return _share(quota.refused, limit - quota.remaining, limit)
 
 
 def board_of(store: Store, now: float) -> list[Seen]:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from authsvc.adapters.store import MemoryStore, Store, StoreDown
 from authsvc.core import window
-from authsvc.core.model import Quota, Reason, Unavailable
-from authsvc.core.ratelimit import Charge, Rate
+from authsvc.core.model import Quota, QuotaPolicy, Reason, Unavailable
+from authsvc.core.ratelimit import Charge, Rate, policies
 from authsvc.core.window import Window
 
 OnStoreError = Literal["local", "allow", "deny"]
@@ -27,14 +27,14 @@ AWAY = 4  # and who was away begins at a quarter of his last one: who comes once
 
 @dataclass(slots=True)
 class _Pot:
-    """What this process has reserved for one subject in one tier, whatever a call costs.
+    """What this process has reserved for one subject in one tier of one window, whatever a call costs.
 
     `left` calls are reserved in the window `at`, which ends at `ends_at`; `wanted` grows while a busy caller uses his
     leases up.
     """
 
     subject: str
-    period_s: int
+    policy: QuotaPolicy
     left: int = 0
     wanted: int = 1
     at: Window | None = None
@@ -106,7 +106,7 @@ class Limiter:
             idle = [pot for pot in self._lent.values() if abs(now - pot.used_at) > IDLE_S]
             given = [(pot.at, self._take_lease(pot)) for pot in idle]
         for pot, (at, left) in zip(idle, given, strict=True):
-            if at is not None and left and at.number == now // pot.period_s:
+            if at is not None and left and at.number == now // pot.policy.window_s:
                 self._give_back(self._store, [at], left)
 
     def forget(self, subjects: Collection[str]) -> None:
@@ -127,7 +127,7 @@ class Limiter:
 
     def _pot(self, charge: Charge) -> _Pot:
         with self._lock:
-            pot: _Pot = self._pots.get(charge.pot) or _Pot(charge.subject, charge.tier.rates[0].period_s)
+            pot: _Pot = self._pots.get(charge.pot) or _Pot(charge.subject, charge.tier.policies[0])
             self._pots.put(charge.pot, pot)
         return pot
 
@@ -136,16 +136,16 @@ class Limiter:
         cost = charge.cost
         if pot.left < cost:
             return ()
-        rate, ends_in_s = charge.tier.rates[0], pot.ends_at - now
+        policy, ends_in_s = pot.policy, pot.ends_at - now
         with self._lock:
-            if pot.left < cost or not 0 < ends_in_s <= rate.period_s:
+            if pot.left < cost or not 0 < ends_in_s <= policy.window_s:
                 return ()
             pot.left -= cost
             pot.used_at = now
             left = pot.room + pot.left
-        if left > rate.limit:  # the room may be that of another window by now
-            left = rate.limit
-        return (Quota(charge.tier.name, rate.limit, rate.period_s, left, math.ceil(ends_in_s)),)
+        if left > policy.limit:  # the room may be that of another window by now
+            left = policy.limit
+        return (Quota(policy, left, math.ceil(ends_in_s)),)
 
     def _take_lease(self, pot: _Pot) -> int:
         left, pot.left = pot.left, 0
@@ -157,10 +157,7 @@ class Limiter:
         if wait is None or not wait.since <= now < wait.until:
             return ()
         gone = now - wait.since
-        return tuple(
-            Quota(q.policy, q.limit, q.window_s, q.remaining, max(math.ceil(q.reset_s - gone), 1), q.refused)
-            for q in wait.quotas
-        )
+        return tuple(Quota(q.policy, q.remaining, max(math.ceil(q.reset_s - gone), 1), q.refused) for q in wait.quotas)
 
     # ---- with one
 
@@ -190,7 +187,9 @@ class Limiter:
         pot.wanted = min(pot.wanted * GROWTH, MAX_LEASE) if busy else max(pot.wanted // AWAY, 1)
         most = window.lease(charge.tier.rates[0], pot.wanted * charge.cost, pot.room, self._processes())
         with self._lock:
-            held = pot.left if 0 < pot.ends_at - now <= pot.period_s else 0  # of a window that is over nothing counts
+            held = (
+                pot.left if 0 < pot.ends_at - now <= pot.policy.window_s else 0
+            )  # of a window that is over nothing counts
             asked = most - held  # what is too little for this call stays reserved
             if asked <= charge.cost or pot.reserving:
                 return charge.cost
@@ -209,7 +208,7 @@ class Limiter:
         if kept < asked:
             self._give_back(store, at, asked - kept)
             counted = [count - (asked - kept) for count in counted]
-        rows = list(zip(window.policies(charge.tier), rates, at, before, counted, strict=True))
+        rows = list(zip(policies(charge.tier.name, rates), rates, at, before, counted, strict=True))
         return self._admit(pot, charge, rows, kept, now) if kept else self._refuse(store, pot, charge, rows, now)
 
     def _admit(self, pot: _Pot, charge: Charge, rows: Sequence[_Row], kept: int, now: float) -> Quotas:
@@ -221,9 +220,9 @@ class Limiter:
             if left and not pot.forgotten:
                 same = pot.at is not None and pot.at.number == rows[0][2].number
                 pot.left, pot.at = left + (pot.left if same else 0), rows[0][2]
-                pot.ends_at = (pot.at.number + 1.0) * pot.period_s
+                pot.ends_at = (pot.at.number + 1.0) * pot.policy.window_s
                 self._lent[id(pot)] = pot
-        return tuple(Quota(q.policy, q.limit, q.window_s, q.remaining + left, q.reset_s) for q in quotas)
+        return tuple(Quota(q.policy, q.remaining + left, q.reset_s) for q in quotas)
 
     def _refuse(self, store: Store, pot: _Pot, charge: Charge, rows: Sequence[_Row], now: float) -> Quotas:
         """None of the windows counts the call. The process remembers that, for a while that doubles, to his time."""
@@ -248,7 +247,8 @@ class Limiter:
                 store.decr(one.current, count)
 
 
-_Row = tuple[str, Rate, Window, int, int]  # a window's name and rate, its counters, the count before it, its own
+# a window's policy and rate, its counters, the count before it, its own
+_Row = tuple[QuotaPolicy, Rate, Window, int, int]
 
 
 def _told(row: _Row, cost: int) -> Quota:

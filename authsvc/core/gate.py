@@ -6,7 +6,7 @@ names here as small protocols; it knows no adapter by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from authsvc.core.provider import Provider
 class Counters(Protocol):
     """Where calls are counted."""
 
-    def spend(self, charge: ratelimit.Charge, now: float) -> Sequence[Quota]:
+    def spend(self, charge: ratelimit.Charge, now: float) -> tuple[Quota, ...]:
         """Count a call in all windows of its tier, or where one refuses, in none. Raises `Unavailable` where it must
         be counted and cannot; where it need not, nothing is said of any window."""
         ...
@@ -59,7 +59,7 @@ class Gate:
     limits: ratelimit.Limits
     extract: Mapping[str, ClaimPath]
     counters: Counters
-    receipt_key: bytes = field(default=b"", repr=False)
+    receipts: receipt.Receipts = field(default_factory=receipt.Receipts, repr=False, compare=False)
     calls: Calls = field(default_factory=Calls, repr=False, compare=False)
 
     def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
@@ -168,7 +168,7 @@ class Gate:
             known.headers = response.identity_headers(trail.identity, self.extract)
         return known.headers
 
-    def _charges(self, request: Request, call: Call, trail: _Trail) -> Sequence[ratelimit.Charge]:
+    def _charges(self, request: Request, call: Call, trail: _Trail) -> tuple[ratelimit.Charge, ...]:
         """What the call is charged to; for a remembered credential and the same rules it is always the same."""
         known, spendings = trail.way.known, [rule.spending for rule in call.rules]
         found = ratelimit.charges(self.limits, spendings, trail.identity, request.client_ip)
@@ -176,15 +176,15 @@ class Gate:
             known.charges[call.key] = found
         return found
 
-    def _spend(self, request: Request, charges: Sequence[ratelimit.Charge], now: float, trail: _Trail) -> None:
+    def _spend(self, request: Request, charges: tuple[ratelimit.Charge, ...], now: float, trail: _Trail) -> None:
         """Count the call, once however often nginx asks about it."""
         for charge in charges:
             trail.tier = charge.tier.name
-            quotas = self._counted(request, charge, now)
+            quotas = self._counted(request, charge, now) if request.receipt else self._count(charge, now)
             refusal = window.refused(quotas)
             if refusal is None:
-                made = receipt.issue(self.receipt_key, request.id, charge, quotas)
-                trail.receipt = receipt.add(trail.receipt or request.receipt, made)
+                made, earlier = self.receipts.issue(request.id, charge, quotas), trail.receipt or request.receipt
+                trail.receipt = receipt.add(earlier, made) if earlier else made
             if charge.tier.shadow:  # the caller does not see it
                 trail.shadow = charge.tier.name if refusal else trail.shadow
                 continue
@@ -194,14 +194,14 @@ class Gate:
 
     def _counted(self, request: Request, charge: ratelimit.Charge, now: float) -> tuple[Quota, ...]:
         """Of a call that was counted before an internal redirect only what it costs more now. Raises `Unavailable`."""
-        paid = receipt.NOTHING
-        if request.receipt:
-            paid = receipt.redeem(self.receipt_key, request.receipt, request.id, charge)
+        paid = self.receipts.redeem(request.receipt, request.id, charge)
         if paid.cost >= charge.cost:
             return paid.quotas
+        return self._count(ratelimit.at_cost(charge, charge.cost - paid.cost), now)
+
+    def _count(self, charge: ratelimit.Charge, now: float) -> tuple[Quota, ...]:
         try:
-            owed = ratelimit.at_cost(charge, charge.cost - paid.cost) if paid.cost else charge
-            return tuple(self.counters.spend(owed, now))
+            return self.counters.spend(charge, now)
         except Unavailable:
             if not charge.tier.shadow:
                 raise
@@ -220,7 +220,7 @@ def _passed(decision: Decision) -> bool:
 
 
 def _used_up(charge: ratelimit.Charge, refusal: Quota) -> str:
-    rate = ratelimit.Rate(refusal.limit, refusal.window_s)
+    rate = ratelimit.Rate(refusal.policy.limit, refusal.policy.window_s)
     too_much = f"has no room for a call that counts {charge.cost}" if charge.cost > 1 else "is used up"
     return f"tier {charge.tier.name}: {rate} {too_much}"
 

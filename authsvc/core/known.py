@@ -5,7 +5,7 @@ Nothing here says that a credential is good. That is asked at each call, of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from authsvc.core.apikeys import ApiKey
@@ -20,7 +20,7 @@ class Known:
     """Belongs to one gate: to its policy, its limits and the headers that it makes."""
 
     headers: list[tuple[str, str]] | None = None  # what the API is told of him
-    charges: dict[tuple[int, ...], Sequence[Charge]] = field(default_factory=dict)  # by the rules that admitted him
+    charges: dict[tuple[int, ...], tuple[Charge, ...]] = field(default_factory=dict)  # by the rules that admitted him
 
 
 @dataclass(slots=True)

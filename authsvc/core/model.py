@@ -184,16 +184,25 @@ class Other:
     differs: tuple[str, ...]
 
 
-@dataclass(slots=True)  # not frozen: one is made at each call, and freezing takes four times as long
-class Quota:
-    """What is left of one of a tier's windows after this call.
+@dataclass(frozen=True, slots=True)
+class QuotaPolicy:
+    """One of a tier's windows: so many calls in so many seconds. `name` is the tier's, with the period where it has
+    several; `header` is its item of a RateLimit-Policy header (draft-ietf-httpapi-ratelimit-headers-11 section 3)."""
 
-    `reset_s` is whole seconds until there is more; `policy` is the tier's name, with the period where it has several.
-    """
-
-    policy: str
+    name: str
     limit: int
     window_s: int
+    header: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "header", f'"{self.name}";q={self.limit};w={self.window_s}')
+
+
+@dataclass(slots=True)  # not frozen: one is made at each call, and freezing takes four times as long
+class Quota:
+    """What is left of one of a tier's windows after this call. `reset_s` is whole seconds until there is more."""
+
+    policy: QuotaPolicy
     remaining: int
     reset_s: int
     refused: bool = False

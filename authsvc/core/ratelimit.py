@@ -7,12 +7,12 @@ import ipaddress
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from authsvc.core.claims import ClaimPath, Condition, as_text, claim_at
-from authsvc.core.model import Identity
+from authsvc.core.model import Identity, QuotaPolicy
 
 PERIODS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 MAX_PERIOD_S = 365 * 86400
@@ -36,7 +36,8 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A named limit. Without rates it is unlimited; `when` says whose it is, everybody else's without it.
+    """A named limit. Without rates it is unlimited; `when` says whose it is, everybody else's without it. `policies` is
+    what its callers are told of it.
 
     In `shadow` nobody is refused, and it is told who would have been.
     """
@@ -45,6 +46,10 @@ class Tier:
     rates: tuple[Rate, ...] = ()
     when: Condition | None = None
     shadow: bool = False
+    policies: tuple[QuotaPolicy, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policies", policies(self.name, self.rates))
 
     @property
     def pace(self) -> float:
@@ -108,6 +113,13 @@ def period(seconds: int) -> str:
     return unit if times == 1 else f"{times}{unit}s"
 
 
+def policies(tier: str, rates: Sequence[Rate]) -> tuple[QuotaPolicy, ...]:
+    """The windows of a tier as its callers are told of them: of its own name where there is one."""
+    if len(rates) == 1:
+        return (QuotaPolicy(tier, rates[0].limit, rates[0].period_s),)
+    return tuple(QuotaPolicy(f"{tier}-{period(one.period_s)}", one.limit, one.period_s) for one in rates)
+
+
 def parse_rate(text: str) -> tuple[Rate, ...]:
     """`100/hour`, `100/15minutes`, `100/hour burst 20` or `unlimited`, which is no rate at all. Raises `ValueError`.
 
@@ -148,7 +160,7 @@ def tier_for(limits: Limits, identity: Identity | None) -> Tier | None:
 
 def charges(
     limits: Limits, spendings: Iterable[Spending], identity: Identity | None, client_ip: str | None
-) -> list[Charge]:
+) -> tuple[Charge, ...]:
     """What a call under these rules is charged to: once to each tier, at the highest cost."""
     found: dict[str, Charge] = {}
     who: list[list[str]] | None = None
@@ -160,7 +172,7 @@ def charges(
         made = charge(tier, who + [["rule", tier.name]] if spending.own else who, spending.cost)
         known = found.setdefault(tier.name, made)
         found[tier.name] = made if made.cost > known.cost else known
-    return list(found.values())
+    return tuple(found.values())
 
 
 def charge(tier: Tier, who: list[list[str]], cost: int = 1) -> Charge:

@@ -11,9 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from authsvc.core import window
-from authsvc.core.model import Quota
-from authsvc.core.ratelimit import Charge, Rate, Tier
+from authsvc.core.model import Quota, QuotaPolicy
+from authsvc.core.ratelimit import Charge, Tier
 
 MOST = 4  # a request that is redirected more often than that is counted again
 _SHAPE = re.compile(r"[0-9a-f]{24}=[0-9]{1,9};[A-Za-z0-9_:.,-]{0,500}")
@@ -30,38 +29,41 @@ class Paid:
 NOTHING = Paid()
 
 
-def issue(key: bytes, request_id: str, charge: Charge, quotas: Sequence[Quota]) -> str:
-    """The receipt; "" where the request has no id that it could be bound to, or nobody has a key."""
-    if not (key and request_id):
-        return ""
-    told = f"{charge.cost};{_left(quotas[0]) if len(quotas) == 1 else ','.join(map(_left, quotas))}"
-    return f"{_mac(key, request_id, charge, told)}={told}"
+class Receipts:
+    """Those of one key; without one there are none."""
+
+    def __init__(self, key: bytes = b"") -> None:
+        self._has_key, self._begun = bool(key), hashlib.blake2b(key, digest_size=12)
+
+    def issue(self, request_id: str, charge: Charge, quotas: Sequence[Quota]) -> str:
+        """The receipt; "" where the request has no id that it could be bound to."""
+        if not (self._has_key and request_id):
+            return ""
+        told = f"{charge.cost};{_left(quotas[0]) if len(quotas) == 1 else ','.join(map(_left, quotas))}"
+        return f"{self._mac(request_id, charge, told)}={told}"
+
+    def redeem(self, receipts: str, request_id: str, charge: Charge) -> Paid:
+        """What is paid for this request in this tier, by the receipt that says most; nothing where none does."""
+        paid = NOTHING
+        for one in receipts.split(" ") if receipts and self._has_key and request_id else ():
+            mac, _, told = one.partition("=")
+            if mac.isascii() and told.isascii() and hmac.compare_digest(mac, self._mac(request_id, charge, told)):
+                cost, _, left = told.partition(";")
+                found = Paid(int(cost), _quotas(charge.tier, left))
+                paid = max(paid, found, key=lambda known: known.cost)
+        return paid
+
+    def _mac(self, request_id: str, charge: Charge, told: str) -> str:
+        """BLAKE2 needs no HMAC: nobody can go on with what was begun with a key (RFC 7693 section 1)."""
+        mac = self._begun.copy()  # 0.2 µs less than to begin anew
+        mac.update(f"{request_id}\0{charge.pot}\0{told}".encode("utf-8", "surrogatepass"))
+        return mac.digest().hex()
 
 
 def add(receipts: str, made: str) -> str:
     """The receipts of a request with one more, the latest last; a few are kept, each once, and no other text."""
-    if not receipts:  # as nearly always
-        return made
     kept = dict.fromkeys(filter(_SHAPE.fullmatch, (*receipts.split(" "), made)))
     return " ".join(list(kept)[-MOST:])
-
-
-def redeem(key: bytes, receipts: str, request_id: str, charge: Charge) -> Paid:
-    """What is paid for this request in this tier, by the receipt that says most; nothing where none of them does."""
-    paid = NOTHING
-    for one in receipts.split(" ") if receipts and key and request_id else ():
-        mac, _, told = one.partition("=")
-        if mac.isascii() and told.isascii() and hmac.compare_digest(mac, _mac(key, request_id, charge, told)):
-            cost, _, left = told.partition(";")
-            found = Paid(int(cost), _quotas(charge.tier, left))
-            paid = max(paid, found, key=lambda known: known.cost)
-    return paid
-
-
-def _mac(key: bytes, request_id: str, charge: Charge, told: str) -> str:
-    """BLAKE2 needs no HMAC: nobody can go on with what was begun with a key (RFC 7693 section 1)."""
-    text = f"{request_id}\0{charge.pot}\0{told}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(key + text, digest_size=12).hexdigest()
 
 
 def _left(q: Quota) -> str:
@@ -70,10 +72,10 @@ def _left(q: Quota) -> str:
 
 def _quotas(tier: Tier, left: str) -> tuple[Quota, ...]:
     """In each window of the tier; nothing where nothing was counted."""
-    windows = zip(window.policies(tier), tier.rates, left.split(",") if left else (), strict=False)
+    windows = zip(tier.policies, left.split(",") if left else (), strict=False)
     return tuple(_quota(*one) for one in windows)
 
 
-def _quota(policy: str, rate: Rate, left: str) -> Quota:
+def _quota(policy: QuotaPolicy, left: str) -> Quota:
     remaining, _, reset_s = left.partition(":")
-    return Quota(policy, rate.limit, rate.period_s, int(remaining), int(reset_s))
+    return Quota(policy, int(remaining), int(reset_s))

@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from authsvc.core.model import Quota
-from authsvc.core.ratelimit import Rate, Tier, period
+from authsvc.core.model import Quota, QuotaPolicy
+from authsvc.core.ratelimit import Rate
 
 EXACT_UP_TO = 100  # so small a limit is never reserved ahead
 UNUSED_SHARE = 100  # reserved and not used are at most one in so many of a limit, in the whole fleet
@@ -71,25 +71,18 @@ def share(rate: Rate, processes: int) -> Rate:
     return Rate(math.ceil(rate.limit / max(processes, 1)), rate.period_s)
 
 
-def policies(tier: Tier) -> list[str]:
-    """The names of a tier's windows, for headers: the tier's own where it has one."""
-    if len(tier.rates) == 1:
-        return [tier.name]
-    return [f"{tier.name}-{period(rate.period_s)}" for rate in tier.rates]
-
-
-def quota(policy: str, rate: Rate, at: Window, previous: int, counted: int) -> Quota:
+def quota(policy: QuotaPolicy, rate: Rate, at: Window, previous: int, counted: int) -> Quota:
     """What is left after `counted` calls, which fitted, and when this window ends."""
     left = max(_room(rate, at, previous) - counted, 0)
     reset = math.ceil((1 - at.elapsed) * rate.period_s)
-    return Quota(policy, rate.limit, rate.period_s, left, max(reset, 1))
+    return Quota(policy, left, max(reset, 1))
 
 
-def refusal(policy: str, rate: Rate, at: Window, previous: int, counted: int, cost: int) -> Quota:
+def refusal(policy: QuotaPolicy, rate: Rate, at: Window, previous: int, counted: int, cost: int) -> Quota:
     """For a call of `cost` that does not fit where `counted` were there before it."""
     left = max(_room(rate, at, previous) - counted, 0)
     wait = math.ceil(wait_s(rate, at, previous, counted, cost))
-    return Quota(policy, rate.limit, rate.period_s, left, max(wait, 1), refused=True)
+    return Quota(policy, left, max(wait, 1), refused=True)
 
 
 def wait_s(rate: Rate, at: Window, previous: int, counted: int, cost: int) -> float:

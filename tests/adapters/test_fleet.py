@@ -15,7 +15,7 @@ from authsvc.adapters.fleet import BEAT_S, ROOM, Board, Fleet, Resets, Seen, ann
 from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.store import MemoryStore, Store, StoreDown
 from authsvc.core import ratelimit
-from authsvc.core.model import Quota
+from authsvc.core.model import Quota, QuotaPolicy
 from authsvc.core.ratelimit import Charge, Rate, Tier
 from helpers import CountingStore, in_threads
 
@@ -115,7 +115,7 @@ def charge(who: str, tier: str = "free") -> Charge:
 
 
 def quota(remaining: int, refused: bool = False, limit: int = 10, policy: str = "free") -> Quota:
-    return Quota(policy, limit, 60, remaining, 30, refused)
+    return Quota(QuotaPolicy(policy, limit, 60), remaining, 30, refused)
 
 
 def board(*entries: tuple[str, int]) -> Board:
@@ -158,7 +158,8 @@ def test_of_what_several_processes_tell_of_one_caller_the_latest_holds(store: St
 
 def test_when_a_short_window_ends_the_caller_is_told_of_by_a_longer_one(store: Store) -> None:
     made = Board()
-    second, hour = Quota("free-second", 10, 1, 0, 1, True), Quota("free-hour", 1000, 3600, 900, 1800)
+    second = Quota(QuotaPolicy("free-second", 10, 1), 0, 1, True)
+    hour = Quota(QuotaPolicy("free-hour", 1000, 3600), 900, 1800)
     made.sample(charge("ann"), [second, hour], NOW)
     found = [told(store, made, now=NOW + later) for later in (0.5, 1.5, 9)]
     assert [[(seen.policy, seen.used, seen.refused) for seen in rows] for rows in found] == [

@@ -14,7 +14,7 @@ from authsvc.adapters.limiter import IDLE_S, Limiter, OnStoreError, _Wait
 from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.store import Entry, MemoryStore, Store
 from authsvc.core import ratelimit, window
-from authsvc.core.model import Identity, Quota, Reason, Unavailable
+from authsvc.core.model import Identity, Quota, QuotaPolicy, Reason, Unavailable
 from authsvc.core.ratelimit import Charge, Limits, Rate, Spending, Tier
 from authsvc.demo.processes import free_port
 from hammer import Patient
@@ -197,7 +197,7 @@ def test_all_windows_count_a_call_or_none_does(store: Store, who: str, cost: int
 def test_of_several_windows_each_is_told_and_only_the_full_ones_refuse(who: str) -> None:
     limiter, charge = Limiter(MemoryStore()), call(who, Rate(2, 60), Rate(10, 3600), name="gold")
     told = [limiter.spend(charge, NOW) for _ in range(3)]
-    assert [[(q.policy, q.remaining, q.refused) for q in quotas] for quotas in told] == [
+    assert [[(q.policy.name, q.remaining, q.refused) for q in quotas] for quotas in told] == [
         [("gold-minute", 1, False), ("gold-hour", 9, False)],
         [("gold-minute", 0, False), ("gold-hour", 8, False)],
         [("gold-minute", 0, True), ("gold-hour", 8, False)],
@@ -336,7 +336,7 @@ def test_what_is_left_is_told_whether_it_was_reserved_or_not(who: str) -> None:
     quotas = [one(limiter, charge, NOW + 600) for _ in range(500)]
     assert [quota.remaining for quota in quotas] == list(range(9_999, 9_499, -1))
     assert {quota.reset_s for quota in quotas} <= {3000, 3001}
-    assert {(quota.policy, quota.limit, quota.window_s) for quota in quotas} == {("t", 10_000, 3600)}
+    assert {quota.policy for quota in quotas} == {QuotaPolicy("t", 10_000, 3600)}
 
 
 def test_a_lease_pays_for_calls_of_its_cost(who: str) -> None:
@@ -443,7 +443,7 @@ def test_who_was_refused_while_another_thread_reserved_uses_what_was_reserved(wh
     limiter, charge = Limiter(shared()), call(who, BUSY)
     pot = limiter._pot(charge)
     passes(limiter, charge, NOW, 200)
-    limiter._waits[charge.key] = _Wait(who, (Quota("t", 1, 1, 0, 9, True),), NOW, NOW + 9, 1)
+    limiter._waits[charge.key] = _Wait(who, (Quota(QuotaPolicy("t", 1, 1), 0, 9, True),), NOW, NOW + 9, 1)
     assert passes(limiter, charge, NOW, pot.left) > 0
 
 
@@ -578,7 +578,7 @@ def test_in_an_outage_local_counts_the_share_of_the_process(who: str, processes:
     heard: list[str] = []
     limiter = Limiter(dead(), "local", heard.append, lambda: processes)
     quotas = limiter.spend(call(who, HOUR), NOW)
-    assert (quotas[0].limit, quotas[0].remaining) == (share, share - 1)
+    assert (quotas[0].policy.limit, quotas[0].remaining) == (share, share - 1)
     assert passes(limiter, call(who, HOUR), NOW, 20) == share - 1
     assert set(heard) == {"store_error"}
 

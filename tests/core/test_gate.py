@@ -8,7 +8,7 @@ from test_paths import AMBIGUOUS
 from authsvc.core import ratelimit, rbac, response
 from authsvc.core.claims import Condition, Demand
 from authsvc.core.identify import Way
-from authsvc.core.model import Decision, MustWait, Quota, Reason, Request, StepUp
+from authsvc.core.model import Decision, MustWait, Quota, QuotaPolicy, Reason, Request, StepUp
 from authsvc.core.provider import RoleClaim
 from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
 from authsvc.core.rbac import Asks, rule
@@ -40,8 +40,8 @@ RULES = (
 )
 FREE, VISITOR = Tier("free", (Rate(10, 60),)), Tier("visitor", (Rate(5, 60),))
 LIMITS = Limits((FREE,), anonymous=VISITOR)
-USED_UP = Quota("free", 10, 60, 0, 17, refused=True)
-LEFT = Quota("free", 10, 60, 9, 60)
+USED_UP = Quota(QuotaPolicy("free", 10, 60), 0, 17, refused=True)
+LEFT = Quota(QuotaPolicy("free", 10, 60), 9, 60)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_call_over_the_limit_is_refused_with_its_wait():
 
 
 def test_of_several_windows_that_refuse_the_longest_wait_is_told():
-    hour = Quota("free-hour", 20, 3600, 0, 1800, refused=True)
+    hour = Quota(QuotaPolicy("free-hour", 20, 3600), 0, 1800, refused=True)
     decision = decide(gate(limits=LIMITS, counters=FakeCounters((USED_UP, hour, LEFT))), call(token()))
     assert (decision.reason, decision.retry_after_s) == (Reason.RATE_LIMITED, 1800)
     assert decision.detail == "tier free: 20/hour is used up"

@@ -6,16 +6,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from authsvc.core import ratelimit, receipt, window
-from authsvc.core.model import Quota
+from authsvc.core import ratelimit, receipt
+from authsvc.core.model import Quota, QuotaPolicy
 from authsvc.core.ratelimit import Rate, Tier
-from authsvc.core.receipt import NOTHING, Paid
+from authsvc.core.receipt import NOTHING, Paid, Receipts
 
 KEY = b"a key of the tests"
+RECEIPTS = Receipts(KEY)
 TIER = Tier("free", (Rate(10, 60), Rate(100, 3600)))
 CHARGE = ratelimit.charge(TIER, [["user", "main", "ann"]])
-QUOTAS = (Quota("free-minute", 10, 60, 9, 60), Quota("free-hour", 100, 3600, 0, 1))
-RECEIPT = receipt.issue(KEY, "r-1", CHARGE, QUOTAS)
+QUOTAS = (Quota(QuotaPolicy("free-minute", 10, 60), 9, 60), Quota(QuotaPolicy("free-hour", 100, 3600), 0, 1))
+RECEIPT = RECEIPTS.issue("r-1", CHARGE, QUOTAS)
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", fullmatch=True)
 numbers = st.integers(0, 10**12)
@@ -31,10 +32,9 @@ ids = st.text(min_size=1, max_size=40)
 
 @given(id_=ids, charge=charges, left=left)
 def test_a_receipt_gives_back_what_was_told(id_, charge, left):
-    windows = zip(window.policies(charge.tier), charge.tier.rates, left, strict=False)
-    told = tuple(Quota(policy, rate.limit, rate.period_s, *numbers) for policy, rate, numbers in windows)
-    made = receipt.issue(KEY, id_, charge, told)
-    assert receipt.redeem(KEY, made, id_, charge) == Paid(charge.cost, told)
+    told = tuple(Quota(policy, *numbers) for policy, numbers in zip(charge.tier.policies, left, strict=False))
+    made = RECEIPTS.issue(id_, charge, told)
+    assert RECEIPTS.redeem(made, id_, charge) == Paid(charge.cost, told)
     assert made.isascii()
     assert made.isprintable()
     assert " " not in made
@@ -42,16 +42,16 @@ def test_a_receipt_gives_back_what_was_told(id_, charge, left):
 
 @given(id_=ids, other=ids, charge=charges, another=charges)
 def test_a_receipt_is_redeemed_for_its_own_request_caller_and_tier_only(id_, other, charge, another):
-    made = receipt.issue(KEY, id_, charge, QUOTAS)
+    made = RECEIPTS.issue(id_, charge, QUOTAS)
     same = (another.subject, another.tier.name) == (charge.subject, charge.tier.name)
-    assert (receipt.redeem(KEY, made, other, charge) is NOTHING) == (other != id_)
-    assert (receipt.redeem(KEY, made, id_, another) is NOTHING) == (not same)
+    assert (RECEIPTS.redeem(made, other, charge) is NOTHING) == (other != id_)
+    assert (RECEIPTS.redeem(made, id_, another) is NOTHING) == (not same)
 
 
 def test_the_receipt_that_says_most_counts_and_no_charge_changes_what_was_paid():
-    dear = receipt.issue(KEY, "r-1", ratelimit.at_cost(CHARGE, 3), QUOTAS)
+    dear = RECEIPTS.issue("r-1", ratelimit.at_cost(CHARGE, 3), QUOTAS)
     for both in (f"{RECEIPT} {dear}", f"{dear} {RECEIPT}"):
-        assert receipt.redeem(KEY, both, "r-1", ratelimit.at_cost(CHARGE, 7)).cost == 3
+        assert RECEIPTS.redeem(both, "r-1", ratelimit.at_cost(CHARGE, 7)).cost == 3
 
 
 @pytest.mark.parametrize(
@@ -63,43 +63,43 @@ def test_the_receipt_that_says_most_counts_and_no_charge_changes_what_was_paid()
     ids=["of another tier", "of another caller"],
 )
 def test_a_receipt_does_not_pay_for_a_charge(other):
-    assert receipt.redeem(KEY, RECEIPT, "r-1", other) is NOTHING
+    assert RECEIPTS.redeem(RECEIPT, "r-1", other) is NOTHING
 
 
 @given(at=st.integers(0, len(RECEIPT)), put=st.characters(max_codepoint=255), over=st.booleans())
 def test_a_receipt_with_any_character_changed_or_put_in_pays_for_nothing(at, put, over):
     changed = RECEIPT[:at] + put + RECEIPT[at + over :]
     assume(changed != RECEIPT and RECEIPT not in changed.split(" "))
-    assert receipt.redeem(KEY, changed, "r-1", CHARGE) is NOTHING
+    assert RECEIPTS.redeem(changed, "r-1", CHARGE) is NOTHING
 
 
 @given(junk=st.text(max_size=200) | st.binary(max_size=200).map(lambda data: data.decode("latin-1")))
 def test_junk_pays_for_nothing_is_not_kept_and_never_raises(junk):
-    assert receipt.redeem(KEY, junk, "r-1", CHARGE) is NOTHING
-    assert receipt.redeem(KEY, f"{junk} {RECEIPT}", "r-1", CHARGE) == Paid(1, QUOTAS)
+    assert RECEIPTS.redeem(junk, "r-1", CHARGE) is NOTHING
+    assert RECEIPTS.redeem(f"{junk} {RECEIPT}", "r-1", CHARGE) == Paid(1, QUOTAS)
     assert receipt.add(junk, RECEIPT) == RECEIPT
 
 
 @given(key=st.binary(max_size=64))
 def test_another_key_redeems_nothing(key):
-    assert receipt.redeem(key, RECEIPT, "r-1", CHARGE) is NOTHING
+    assert Receipts(key).redeem(RECEIPT, "r-1", CHARGE) is NOTHING
 
 
 @pytest.mark.parametrize(("key", "id_"), [(KEY, ""), (b"", "r-1"), (b"", "")], ids=["no id", "no key", "neither"])
 def test_there_is_no_receipt_where(key, id_):
-    assert receipt.issue(key, id_, CHARGE, QUOTAS) == ""
-    for made in (RECEIPT, receipt._mac(key, id_, CHARGE, "") + "=", "="):
-        assert receipt.redeem(key, made, id_, CHARGE) is NOTHING
+    assert Receipts(key).issue(id_, CHARGE, QUOTAS) == ""
+    for made in (RECEIPT, Receipts(key)._mac(id_, CHARGE, "") + "=", "="):
+        assert Receipts(key).redeem(made, id_, CHARGE) is NOTHING
 
 
 def test_who_was_let_through_uncounted_has_a_receipt_that_says_nothing_of_quotas():
-    made = receipt.issue(KEY, "r-1", CHARGE, ())
-    assert receipt.redeem(KEY, made, "r-1", CHARGE) == Paid(1, ())
+    made = RECEIPTS.issue("r-1", CHARGE, ())
+    assert RECEIPTS.redeem(made, "r-1", CHARGE) == Paid(1, ())
 
 
 # Several -------------------------------------------------------------------------------------------------------------
 
-SEVERAL = [receipt.issue(KEY, "r-1", ratelimit.at_cost(CHARGE, cost), ()) for cost in range(1, 8)]
+SEVERAL = [RECEIPTS.issue("r-1", ratelimit.at_cost(CHARGE, cost), ()) for cost in range(1, 8)]
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_the_latest_few_receipts_of_a_request_are_kept_and_no_other_text(receipt
 
 @pytest.mark.parametrize("cost", range(1, 5))
 def test_of_several_receipts_for_one_charge_the_dearest_counts(cost):
-    assert receipt.redeem(KEY, " ".join(SEVERAL[:cost]), "r-1", CHARGE).cost == cost
+    assert RECEIPTS.redeem(" ".join(SEVERAL[:cost]), "r-1", CHARGE).cost == cost

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from authsvc.core import response, stepup
-from authsvc.core.model import Decision, Identity, Quota, Reason, Refused, StepUp
+from authsvc.core.model import Decision, Identity, Quota, QuotaPolicy, Reason, Refused, StepUp
 
 YES = [Reason.ALLOWED, Reason.PUBLIC]
 NO = [reason for reason in Reason if reason not in YES]
@@ -122,9 +122,9 @@ def test_what_one_caller_is_told_never_reaches_the_next():
 
 # Quotas --------------------------------------------------------------------------------------------------------------
 
-HOUR, SECOND = Quota("gold-hour", 1000, 3600, 7, 60), Quota("gold-second", 10, 1, 9, 1)
-SPENT = Quota("gold-second", 10, 1, 0, 1, refused=True)
-LAST = Quota("gold-hour", 1000, 3600, 0, 60)
+HOUR, SECOND = Quota(QuotaPolicy("gold-hour", 1000, 3600), 7, 60), Quota(QuotaPolicy("gold-second", 10, 1), 9, 1)
+SPENT = Quota(QuotaPolicy("gold-second", 10, 1), 0, 1, refused=True)
+LAST = Quota(QuotaPolicy("gold-hour", 1000, 3600), 0, 60)
 IETF = {
     "RateLimit-Policy": '"gold-hour";q=1000;w=3600, "gold-second";q=10;w=1',
     "RateLimit": '"gold-hour";r=7;t=60, "gold-second";r=9;t=1',
@@ -147,7 +147,7 @@ def test_the_quotas_are_told_on_yes_and_no_in_the_chosen_way(reason, style, told
 
 
 def test_one_window_is_one_entry():
-    decision = Decision(Reason.ALLOWED, identity=person(), quotas=(Quota("gold", 100, 3600, 7, 60),))
+    decision = Decision(Reason.ALLOWED, identity=person(), quotas=(Quota(QuotaPolicy("gold", 100, 3600), 7, 60),))
     assert about_limits(decision) == {"RateLimit-Policy": '"gold";q=100;w=3600', "RateLimit": '"gold";r=7;t=60'}
 
 
@@ -157,7 +157,7 @@ def test_one_window_is_one_entry():
         ((HOUR, SECOND), ("1000", "7", "60")),
         ((HOUR, SPENT), ("10", "0", "1")),
         ((LAST, SPENT), ("10", "0", "1")),
-        ((Quota("none", 0, 60, 0, 9), HOUR), ("0", "0", "9")),
+        ((Quota(QuotaPolicy("none", 0, 60), 0, 9), HOUR), ("0", "0", "9")),
     ],
     ids=[
         "the one with the smaller share left",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authsvc.core.claims import Condition
-from authsvc.core.model import Other, Quota, Reason
+from authsvc.core.model import Other, Quota, QuotaPolicy, Reason
 from authsvc.core.ratelimit import Limits, Rate, Tier
 from authsvc.core.rbac import Asks, rule
 from authsvc.core.stepup import Strength
@@ -155,7 +155,7 @@ def test_a_key_beside_a_token_would_have_been_refused_by_a_rule_on_signing_in():
 # ---- limits
 
 
-FULL = (Quota("free", 5, 60, 0, 30, refused=True),)
+FULL = (Quota(QuotaPolicy("free", 5, 60), 0, 30, refused=True),)
 
 
 @pytest.mark.parametrize(("percent", "who"), [(100, "u-1"), (0, "acme")])

@@ -5,11 +5,12 @@ import math
 import pytest
 
 from authsvc.core import ratelimit, window
-from authsvc.core.model import Quota
+from authsvc.core.model import Quota, QuotaPolicy
 from authsvc.core.ratelimit import Rate, Tier
 from authsvc.core.window import Window
 from worlds import NOW
 
+GOLD = QuotaPolicy("gold", 10, 3600)
 HOUR = Rate(10, 3600)
 
 
@@ -77,7 +78,7 @@ def at(elapsed):
 def test_the_previous_window_weighs_by_what_is_left_of_the_current_one(counted, previous, elapsed, remaining):
     fits = window.granted(HOUR, at(elapsed), previous, counted, 1)
     assert fits == (remaining is not None)
-    assert window.quota("p", HOUR, at(elapsed), previous, counted).remaining == (remaining or 0)
+    assert window.quota(GOLD, HOUR, at(elapsed), previous, counted).remaining == (remaining or 0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_limit_of_zero_admits_no_call(counted):
 
 
 def test_a_quota_says_the_window_and_its_limit():
-    assert window.quota("gold", HOUR, at(0.5), 4, 1) == Quota("gold", 10, 3600, 7, 1800)
+    assert window.quota(GOLD, HOUR, at(0.5), 4, 1) == Quota(GOLD, 7, 1800)
 
 
 # Waiting -------------------------------------------------------------------------------------------------------------
@@ -131,12 +132,12 @@ def test_a_quota_says_the_window_and_its_limit():
     ],
 )
 def test_a_refusal_says_when_the_call_fits(before, previous, elapsed, limit, cost, reset_s):
-    refused = window.refusal("p", Rate(limit), at(elapsed), previous, before, cost)
+    refused = window.refusal(GOLD, Rate(limit), at(elapsed), previous, before, cost)
     assert (refused.refused, refused.reset_s) == (True, reset_s)
 
 
 def test_a_refusal_of_a_call_that_counts_several_says_what_is_left_for_others():
-    assert window.refusal("p", HOUR, at(0.0), 0, 8, 5).remaining == 2
+    assert window.refusal(GOLD, HOUR, at(0.0), 0, 8, 5).remaining == 2
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 10])
@@ -147,7 +148,7 @@ def test_a_refused_caller_who_waits_as_told_is_admitted(limit, cost):
     for previous, admitted, percent in _situations(limit):
         if cost > limit or window.granted(rate, at(percent / 100), previous, admitted + cost, cost) == cost:
             continue
-        refused = window.refusal("p", rate, at(percent / 100), previous, admitted, cost)
+        refused = window.refusal(GOLD, rate, at(percent / 100), previous, admitted, cost)
         later = percent * 36 + refused.reset_s
         counted, before = (admitted, previous) if later < 3600 else (0, admitted)
         assert later <= 7201
@@ -177,11 +178,11 @@ def _situations(limit):
     ],
 )
 def test_a_tiers_windows_are_told_apart_by_their_periods(rates, names):
-    assert window.policies(Tier("gold", rates)) == names
+    assert [policy.name for policy in Tier("gold", rates).policies] == names
 
 
-SHORT, LONG = Quota("s", 10, 1, 0, 1, refused=True), Quota("l", 10, 60, 0, 60, refused=True)
-OPEN = Quota("o", 10, 3600, 0, 3600)
+SHORT, LONG = Quota(QuotaPolicy("s", 10, 1), 0, 1, refused=True), Quota(QuotaPolicy("l", 10, 60), 0, 60, refused=True)
+OPEN = Quota(QuotaPolicy("o", 10, 3600), 0, 3600)
 
 
 @pytest.mark.parametrize(
