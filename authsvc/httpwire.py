@@ -29,6 +29,7 @@ _NO_BODY = io.BytesIO()
 
 _TARGET = re.compile(rb"[\x21-\x7e]+")  # RFC 9112 3.2
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
+_PRINTABLE = bytes(range(0x20, 0x7F))
 _VALUE = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")  # RFC 9110 5.5
 _STATUS = re.compile(r"[2-5][0-9]{2}(?: [ \t\x21-\x7e\x80-\xff]*)?")  # RFC 9112 4; interim answers are not ours
 _HOP_BY_HOP = {
@@ -245,18 +246,19 @@ def _to_bytes(status: str, fields: Fields, body: bytes, is_head: bool) -> tuple[
     line, bodiless = _status_line(status)
     prefixes = _OF_HEAD if is_head else _PREFIXES
     lines = [prefix + value for name, value in fields if (prefix := prefixes[name])]
-    if not _legal("".join(lines)):
-        raise ValueError("a header of the answer holds a control character")
     if bodiless or is_head:
         body = b""
     else:
         lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([line, *lines, ""]).encode("latin-1"), body
+    head = "\r\n".join([line, *lines, ""]).encode("latin-1")
+    if len(head.translate(None, _PRINTABLE)) != 2 * len(lines) + 2 and not _legal("".join(lines)):  # the CRLFs are left
+        raise ValueError("a header of the answer holds a control character")
+    return head, body
 
 
 def _legal(text: str) -> bool:
-    """Whether it may stand in a header's value. All but a few are printable ASCII, and that is quickly seen."""
-    return (text.isascii() and text.isprintable()) or _VALUE.fullmatch(text) is not None
+    """Whether it may stand in a header's value."""
+    return _VALUE.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=64)
