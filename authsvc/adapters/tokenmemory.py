@@ -17,16 +17,17 @@ from authsvc.core.identify import Remembered
 # that is made of little lists takes twelve for each character, but only a provider can make such a token.
 MOST_TOKENS = 20_000
 MOST_CHARACTERS = 32_000_000
-NEW_SHARE = 4  # one in so many places is for tokens that came once: a flood of such does not push out the regulars
+NEW_SHARE = 4  # one in so many places is for tokens that came once, however many regulars there are
 
 
 class TokenMemory:
-    """Bounded in number and in size. A token that comes again moves to the regulars; where these are too many, those go
-    that did not come since this was looked at last."""
+    """Bounded in number and size. Who comes again is a regular, and a flood of tokens that come once takes no place of
+    theirs; but what regulars do not need is free for all, since many callers in turn are no flood. Of too many regulars
+    those go that did not come since this was looked at last."""
 
     def __init__(self, most: int = MOST_TOKENS, most_characters: int = MOST_CHARACTERS) -> None:
-        self._new = _Part(most // NEW_SHARE, most_characters // NEW_SHARE)
-        self._regular = _Part(most - most // NEW_SHARE, most_characters - most_characters // NEW_SHARE)
+        self._most, self._most_characters = most, most_characters
+        self._new, self._regular = _Part(), _Part()
         self._lock = threading.Lock()
 
     def get(self, digest: bytes) -> Remembered | None:
@@ -43,41 +44,49 @@ class TokenMemory:
         return found
 
     def put(self, digest: bytes, entry: Remembered) -> None:
+        if entry.size > self._most_characters // NEW_SHARE:
+            return
         with self._lock:
             known = self._regular.take(digest)
             (self._new if known is None else self._regular).put(digest, entry)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        new, regular = self._new, self._regular
+        most, characters = self._most, self._most_characters
+        while new.exceeds(most - len(regular.entries), characters - regular.characters):
+            too_many = regular.exceeds(most - most // NEW_SHARE, characters - characters // NEW_SHARE)
+            (regular if too_many else new).evict()
 
     def __len__(self) -> int:
         return len(self._new.entries) + len(self._regular.entries)
 
 
 class _Part:
-    """Entries in the order in which they came, within bounds."""
+    """Entries in the order in which they came."""
 
-    def __init__(self, most: int, most_characters: int) -> None:
-        self._most, self._most_characters = most, most_characters
+    def __init__(self) -> None:
         self.entries: OrderedDict[bytes, Remembered] = OrderedDict()  # a dict looks for its oldest for 2 µs
-        self._characters = 0
+        self.characters = 0
 
     def take(self, digest: bytes) -> Remembered | None:
         found = self.entries.pop(digest, None)
-        self._characters -= found.size if found else 0
+        self.characters -= found.size if found else 0
         return found
 
     def put(self, digest: bytes, entry: Remembered) -> None:
         self.take(digest)
-        if entry.size > self._most_characters or self._most < 1:
-            return
         self.entries[digest] = entry
-        self._characters += entry.size
-        while len(self.entries) > self._most or self._characters > self._most_characters:
-            self._evict()
+        self.characters += entry.size
 
-    def _evict(self) -> None:
+    def exceeds(self, most: int, most_characters: int) -> bool:
+        return len(self.entries) > most or self.characters > most_characters
+
+    def evict(self) -> None:
         """The oldest; one that was used since gets another turn."""
         digest, entry = self.entries.popitem(last=False)
         if entry.used:
             entry.used = False
             self.entries[digest] = entry
         else:
-            self._characters -= entry.size
+            self.characters -= entry.size

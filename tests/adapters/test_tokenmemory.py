@@ -119,24 +119,31 @@ def test_no_token_is_shown():
 
 def test_a_flood_of_tokens_that_come_once_leaves_the_regulars():
     memory = TokenMemory(most=100, most_characters=10_000)
-    for name in ("ada", "max"):
-        memory.put(name.encode(), remembered())
-        assert memory.get(name.encode())
+    regulars = [f"regular-{number}".encode() for number in range(75)]
+    for name in regulars:
+        memory.put(name, remembered())
+        assert memory.get(name)
     for number in range(10_000):
         memory.put(f"once-{number}".encode(), remembered())
-    assert memory.get(b"ada")
-    assert memory.get(b"max")
-    assert len(memory) <= 27
+    assert all(map(memory.get, regulars))
+    assert len(memory) == 100
+
+
+def test_as_many_callers_in_turn_as_there_are_places_are_all_remembered():
+    memory = TokenMemory(most=100, most_characters=10_000)
+    for number in range(100):
+        memory.put(f"t-{number}".encode(), remembered())
+    for _ in range(3):
+        assert all(memory.get(f"t-{number}".encode()) for number in range(100))
 
 
 def test_of_too_many_regulars_those_go_that_did_not_come_lately():
     memory = TokenMemory(most=8, most_characters=10_000)
-    for number in range(6):
+    for number in range(8):
         memory.put(f"t-{number}".encode(), remembered())
         memory.get(f"t-{number}".encode())
     memory.get(b"t-0")
-    memory.put(b"t-6", remembered())
-    memory.get(b"t-6")
+    memory.put(b"new", remembered())
     assert memory.get(b"t-0")
     assert memory.get(b"t-1") is None
 
