@@ -12,10 +12,10 @@ from setuptools import Extension, setup
 ASKED = os.environ.get("AUTHSVC_COMPILE", "") not in ("", "0")
 MYPY = "mypy>=2.4"  # mypyc comes with it
 COMPILED = {
-    "authsvc": ("connection", "httpwire", "wsgi"),
-    "authsvc/adapters": ("auditline", "limiter", "tally", "tokenmemory"),
+    "authsvc": ("answering", "connection", "door", "httpwire", "repeats", "wsgi"),
+    "authsvc/adapters": ("auditline", "limiter", "recorder", "tally", "tokenmemory"),
     "authsvc/core": (
-        "callers", "calls", "gate", "identify", "jwt", "keeping", "known", "model", "ratelimit", "rbac", "receipt",
+        "bounded", "callers", "calls", "gate", "identify", "jwt", "keeping", "known", "model", "ratelimit", "rbac", "receipt",
         "response", "stepup", "strict", "window",
     ),
 }  # fmt: skip

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from authsvc.httpwire import Answer, Environ, Head, Heads, Refusal
-from authsvc.wsgi import MAY_WAIT, MUST_WAIT, WsgiApp
+from authsvc.wsgi import AGAIN, HEAD, MAY_WAIT, MUST_WAIT, WsgiApp
 
 FIRST_BYTE_S = 10.0  # nginx connects when it has something to say
 HEAD_S = 5.0  # from the first byte of a head to its last; nginx sends it in one piece
@@ -46,6 +46,7 @@ class Shared:
         most: int,
     ) -> None:
         self.app, self.loop, self.trouble = app, loop, trouble
+        self._again: Callable[[bytes], str | None] | None = getattr(app, AGAIN, None)
         self.environ_later = environ
         self.environ = {**environ, MAY_WAIT: False}
         self.keepalive_s, self.most = keepalive_s, most
@@ -82,6 +83,15 @@ class Shared:
         except Exception as problem:  # noqa: BLE001 - whatever it is, the client gets an answer, and never a yes
             self.trouble("the app failed", problem)
             return answer_of(_BROKEN)
+
+    def ask_again(self, data: bytes) -> bytes | None:
+        """The app's answer where it knows this head by itself."""
+        try:
+            told = None if self._again is None else self._again(data)
+            return None if told is None else told.encode("latin-1")
+        except Exception as problem:  # noqa: BLE001 - as above
+            self.trouble("the app failed", problem)
+            return answer_of(_BROKEN).head
 
     def ask_later(self, connection: Connection, head: Head) -> bool:
         """Ask in a thread, which may wait. False where too many wait already."""
@@ -167,14 +177,19 @@ class Connection(asyncio.Protocol):
 
     def _answer_all(self, data: bytes) -> None:
         """Answer what is complete, until an answer must be waited for."""
+        if self._heads.fresh and (told := self._shared.ask_again(data)) is not None:
+            self._write(told, b"", False)
+            return
         try:
+            whole = self._heads.fresh
             for _ in range(PIPELINED):
                 head = self._heads.read(data)
                 if head is None:
                     self._wait_for_rest()
                     return
-                data = self._heads.rest
-                self._answer(head)
+                rest = self._heads.rest
+                self._answer(head, data if whole and not rest else b"")
+                data, whole = rest, True
                 if not data or self._over:
                     return
                 if self._holds:
@@ -184,39 +199,45 @@ class Connection(asyncio.Protocol):
                 self._shared.loop.call_soon(self._release)
             self._hold(data)
         except Refusal as refusal:
-            self._write(answer_of(refusal.status), last=True)
+            self._write_empty(refusal.status, last=True)
         except Exception as problem:  # noqa: BLE001 - nothing may get out of here, and nobody in
             self._shared.trouble("the server failed", problem)
-            self._write(answer_of(_BROKEN), last=True)
+            self._write_empty(_BROKEN, last=True)
 
-    def _answer(self, head: Head) -> None:
+    def _answer(self, head: Head, sent: bytes) -> None:
         environ = head.environ(self._base)
+        if not head.last:
+            environ[HEAD] = sent
         self.idle = False
         answer = self._shared.ask(head, environ)
         if not environ.get(MUST_WAIT):
-            self._write(answer, head.last)
+            self._write(answer.head, answer.body, head.last)
         elif self._shared.ask_later(self, head):
             self._holds += 1
             self._asked, self._last = True, head.last
             self.ends_at = NEVER
         else:
-            self._write(answer_of(_BUSY), head.last)
+            self._write_empty(_BUSY, head.last)
 
     def answered_later(self, answer: Answer) -> None:
         """The answer to the request that had to wait: not for a client that has gone, and then for the next request."""
         self._asked = False
-        self._write(answer, self._last)
+        self._write(answer.head, answer.body, self._last)
         self._release()
 
-    def _write(self, answer: Answer, last: bool) -> None:
+    def _write_empty(self, status: str, last: bool) -> None:
+        self._write(answer_of(status).head, b"", last)
+
+    def _write(self, head: bytes, body: bytes, last: bool) -> None:
+        """`head` lacks the empty line at its end."""
         shared = self._shared
         if self.gone or self._transport.is_closing():
             return
         if last or shared.stopping:
-            self._transport.write(answer.head + shared.last_end + answer.body)
+            self._transport.write(head + shared.last_end + body)
             self._say_goodbye()
         else:
-            self._transport.write(answer.head + shared.end + answer.body)
+            self._transport.write(head + shared.end + body)
             self.idle = True
             self.ends_at = shared.now + shared.keepalive_s
 
@@ -266,7 +287,7 @@ class Connection(asyncio.Protocol):
         if self._over or self.idle or self._holds:
             self.abort()
         else:
-            self._write(answer_of("408 Request Timeout"), last=True)
+            self._write_empty("408 Request Timeout", last=True)
 
     def abort(self) -> None:
         self.gone = True

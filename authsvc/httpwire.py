@@ -158,6 +158,11 @@ class Heads:
         )
         self._held = self.rest = b""
 
+    @property
+    def fresh(self) -> bool:
+        """Whether what comes next begins a head."""
+        return not self._held
+
     def read(self, data: bytes) -> Head | None:
         """The head that `data` completes, or `None` while some of it is missing. Raises `Refusal`."""
         parser = self._parser

@@ -124,17 +124,18 @@ location = _authsvc {
     proxy_pass_request_headers off;
     proxy_pass_request_body off;
     proxy_set_header Content-Length "";
+    # Who asks comes first, then what is asked, then the id: in this order authsvc knows a caller again at once.
     proxy_set_header Host authsvc;
     proxy_set_header Authorization $http_authorization;
     proxy_set_header X-API-Key <<key>>;
+    # Behind another proxy, set up the real_ip module first.
+    proxy_set_header X-Real-IP $remote_addr;
     proxy_set_header X-Original-Method $request_method;
     # Raw. Never $uri: it is decoded, and a client could write header lines of its own with it.
     proxy_set_header X-Original-URI $request_uri;
     # What nginx serves in its place after an internal redirect (rewrite ... last, try_files, error_page):
     # authsvc judges both. Decoded, so a value with control characters is replaced before it gets here.
     proxy_set_header X-Served-Path $authsvc_served_now;
-    # Behind another proxy, set up the real_ip module first.
-    proxy_set_header X-Real-IP $remote_addr;
     proxy_set_header X-Request-ID $request_id;
     # Always nginx's own word, and no header where it has none: a client cannot send a receipt.
     proxy_set_header X-Auth-Receipt $authsvc_receipt;

@@ -14,20 +14,22 @@ from authsvc.adapters import config
 from authsvc.adapters.background import Background
 from authsvc.adapters.fleet import Board, Fleet, Resets
 from authsvc.adapters.introspection import Introspector
-from authsvc.adapters.journal import Journal, Lines
+from authsvc.adapters.journal import Journal
 from authsvc.adapters.keyfile import KeyFile
 from authsvc.adapters.keyring import Keyring
 from authsvc.adapters.keystate import KeyStatus
 from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.memcached import MemcachedStore
+from authsvc.adapters.recorder import Lines
 from authsvc.adapters.sharedkeys import SharedKeys
 from authsvc.adapters.store import MemoryStore, Store, StoreDown
 from authsvc.adapters.tokenmemory import TokenMemory
+from authsvc.answering import Answerer
 from authsvc.app import build_app
 from authsvc.core.callers import ApiKeys
 from authsvc.core.gate import Gate
 from authsvc.core.identify import Identifier
-from authsvc.core.model import Decision, MustWait, Reason, Request
+from authsvc.core.model import Decision, Reason
 from authsvc.core.provider import Providers
 from authsvc.core.receipt import Receipts
 from authsvc.core.response import Headers, render
@@ -80,6 +82,15 @@ class Service:
         )
         keeps = settings.policy.keeps  # else nginx need not know when to forget
         self._generation = Generation(settings.digest, self.keyring, self.key_file) if keeps else None
+        self._answerer = Answerer(
+            self.gate,
+            self.journal,
+            settings.rate_headers,
+            self._generation.current if self._generation else None,
+            clock=clock,
+            timer=time.perf_counter,
+        )
+        self.answer, self.again = self._answerer.answer, self._answerer.repeats.again
         self._background = Background("limits", self._tend, TEND_S, self.journal.say)
 
     def _api_keys(self, settings: config.Settings) -> ApiKeys | None:
@@ -139,32 +150,6 @@ class Service:
             self.journal.say(
                 f"limits go on as on_store_error: {how}, for the store is out of reach: {self._store_state()}"
             )
-
-    def answer(self, request: Request) -> tuple[int, Headers]:
-        """Status and headers for nginx. Whatever happens, it is an answer, and never a yes by accident.
-
-        Raises `MustWait` where the request may not wait and would have to."""
-        now, started = self._clock(), time.perf_counter()  # a MustWait leaves no trace: the call is asked again
-        generation = self._generation.current() if self._generation else ""
-        decision, headers = self._decide(request, now)
-        try:
-            self.journal.record(request, decision, time.perf_counter() - started, now)
-        except Exception:  # noqa: BLE001 - a full disk must not decide who gets in
-            self.journal.trouble("journal_failed")
-        status, said = render(decision, headers, self.settings.rate_headers)
-        if generation:
-            said.append(("X-Auth-Generation", generation))
-        return status, said
-
-    def _decide(self, request: Request, now: float) -> tuple[Decision, Headers]:
-        try:
-            return self.gate.decide(request, now)
-        except MustWait:
-            raise
-        except Exception as problem:  # noqa: BLE001 - an unforeseen error is a refusal, with a counter of its own
-            self.journal.trouble("internal_error")
-            self.journal.say(f"unforeseen {type(problem).__name__} in a decision")
-            return Decision(Reason.INTERNAL_ERROR, retry_after_s=1), []
 
     def refuse(self, reason: Reason) -> tuple[int, Headers]:
         """The answer where there is nothing to decide on."""

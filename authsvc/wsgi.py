@@ -9,7 +9,12 @@ from authsvc.core.model import Request
 
 MAY_WAIT = "authsvc.may_wait"  # a server with one thread for all sets it to False in the environ, and
 MUST_WAIT = "authsvc.must_wait"  # where this is then True, it asks again from another thread, without the former
+HEAD = "authsvc.head"  # in the environ: the request's head as it was sent, where nothing else came with it
+AGAIN = "again"  # an attribute of the app: asked with such a head it gives that of the answer, up to its empty line,
+# or None where it must be asked as WSGI has it
 WsgiApp = Callable[..., Iterable[bytes]]
+STATUS_LINES = {200: "200 OK", 401: "401 Unauthorized", 403: "403 Forbidden"}
+NO_BODY = [("Content-Length", "0"), ("Content-Type", "application/json")]  # PEP 3333's validator asks for a type
 
 
 def to_request(environ: dict[str, Any]) -> Request:
@@ -17,7 +22,7 @@ def to_request(environ: dict[str, Any]) -> Request:
     get = environ.get
     return Request(
         method=get("HTTP_X_ORIGINAL_METHOD"),
-        target=_single_target(get("HTTP_X_ORIGINAL_URI")),
+        target=single_target(get("HTTP_X_ORIGINAL_URI")),
         served=get("HTTP_X_SERVED_PATH"),
         authorization=get("HTTP_AUTHORIZATION"),
         client_ip=_single(get("HTTP_X_REAL_IP")),
@@ -33,7 +38,7 @@ def _single(value: str | None) -> str | None:
     return None if value is None or "," in value else value
 
 
-def _single_target(value: str | None) -> str | None:
+def single_target(value: str | None) -> str | None:
     """A comma may stand in a path, but a comma before a slash is how two targets look when they are joined."""
     if value is None or "," not in value:
         return value

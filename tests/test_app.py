@@ -166,8 +166,11 @@ class Failing:
     def __init__(self) -> None:
         self.journal = Journal(lines=io.StringIO())
 
-    def answer(self, request: Request) -> tuple[int, Headers]:
+    def answer(self, request: Request, head: bytes = b"") -> tuple[int, Headers]:
         raise RuntimeError("secret in an exception")
+
+    def again(self, head: bytes) -> str | None:
+        return None
 
     def refuse(self, reason: Reason) -> tuple[int, Headers]:
         return 403, [("X-Auth-Status", "503"), ("X-Auth-Reason", reason.value)]
@@ -190,8 +193,11 @@ class Marking:
     def __init__(self) -> None:
         self.journal = Journal(lines=io.StringIO())
 
-    def answer(self, request: Request) -> tuple[int, Headers]:
+    def answer(self, request: Request, head: bytes = b"") -> tuple[int, Headers]:
         return 200, HEADERS
+
+    def again(self, head: bytes) -> str | None:
+        return None
 
     def refuse(self, reason: Reason) -> tuple[int, Headers]:
         return 403, HEADERS
@@ -247,8 +253,8 @@ class FullDisk:
         raise OSError("no space left")
 
 
-def test_a_full_disk_does_not_decide_who_gets_in(door: Door, issuer: Issuer) -> None:
-    door.service.journal = Journal(lines=FullDisk())
+def test_a_full_disk_does_not_decide_who_gets_in(issuer: Issuer) -> None:
+    door = Door(settings_for(CONFIG, ONE=issuer.url), lines=FullDisk())
     assert door.ask("GET", "/x", issuer.token()).status_code == 200
     assert door.ask("GET", "/x").status_code == 401
     assert 'authsvc_trouble_total{event="journal_failed"} 2.0' in door.raw("GET", "/metrics").text

@@ -11,25 +11,16 @@ import contextlib
 import os
 import sys
 import threading
-import zlib
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
-from authsvc.adapters.auditline import SAID, line
 from authsvc.adapters.background import Background
+from authsvc.adapters.recorder import Lines, Recorder
 from authsvc.adapters.tally import Tally
 from authsvc.adapters.yamlfile import visible
-from authsvc.core.model import Decision, Request
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5)
 FLUSH_S = 0.8  # what a worker counted is in every worker's metrics within a second
-
-
-class Lines(Protocol):
-    """Where audit lines go."""
-
-    def write(self, line: str, /) -> object: ...
 
 
 class _Stdout:
@@ -53,8 +44,8 @@ class Journal:
     """Writes audit lines and counts. `sample_allows` is the share of allowed calls that get a line (0 to 1)."""
 
     def __init__(self, sample_allows: float = 1.0, lines: Lines | None = None) -> None:
-        self._sample, self._lines = sample_allows, _Stdout() if lines is None else lines
         self._tally, self._flushing = Tally(_BUCKETS), threading.Lock()
+        self.record = Recorder(self._tally, _Stdout() if lines is None else lines, sample_allows).record
         self._background = Background("metrics", self.flush, FLUSH_S, self.say)
         self.registry = CollectorRegistry()
         self._tallied = _tallied(self.registry)
@@ -115,25 +106,6 @@ class Journal:
     def _after_in_child(self) -> None:
         self._tally.after_in_child()
         self._flushing.release()
-
-    def record(self, request: Request, decision: Decision, seconds: float, now: float) -> None:
-        """One decision: counted always, written always where it refuses, else by sample."""
-        said, tally = SAID[decision.reason], self._tally
-        tally.time(("decisions", said.outcome, said.reason, decision.provider), seconds)
-        for difference in decision.other.differs if decision.other else ():
-            tally.count(("differences", difference))
-        if decision.identity and decision.notices:
-            tally.count(("ending", "grace" if "X-Auth-Warning" in dict(decision.notices) else "announced"))
-        if decision.shadow:
-            tally.count(("shadows", decision.shadow))
-        if decision.ignored:
-            tally.count(("ignored", decision.ignored.value))
-        if not decision.allowed or self._sampled(request.id):
-            self._lines.write(line(request, decision, seconds, now))
-
-    def _sampled(self, request_id: str) -> bool:
-        """The same request is in or out wherever it is asked."""
-        return self._sample >= 1 or zlib.crc32(request_id.encode("utf-8", "replace")) < self._sample * 2**32
 
     def key_event(self, provider: str, event: str) -> None:
         self._events.labels(provider, event).inc()

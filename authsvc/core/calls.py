@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from authsvc.core import keeping, paths, rbac
+from authsvc.core.bounded import Bounded
 from authsvc.core.model import Reason, Refused, Request
 
 MOST = 4096
@@ -35,18 +36,15 @@ class Calls:
     is full it forgets the oldest tenth. Belongs to one policy. What was refused is not remembered."""
 
     def __init__(self) -> None:
-        self._calls: dict[_Asked, Call] = {}
+        self._calls: Bounded[_Asked, Call] = Bounded(MOST)
 
     def known(self, request: Request) -> Call | None:
-        return self._calls.get(_key(request))
+        return self._calls.known.get(_key(request))
 
     def remember(self, request: Request, call: Call) -> None:
         if len(request.target or "") + len(request.served or "") > MOST_CHARACTERS:
             return
-        if len(self._calls) >= MOST:
-            for oldest in list(self._calls)[: MOST // 10]:
-                self._calls.pop(oldest, None)
-        self._calls[_key(request)] = call
+        self._calls.put(_key(request), call)
 
 
 def _key(request: Request) -> _Asked:

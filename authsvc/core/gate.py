@@ -45,6 +45,7 @@ class _Trail(Decision):
         self.identity = self.named = self.other = self.ignored = self.retry_after_s = self.step_up = None
         self.quotas, self.notices, self.wanted = (), (), ()
         self.keep_s = 0
+        self.prepared = self.digest = None
         self.way = Way()
         self.rules: tuple[rbac.Rule, ...] = ()
         self.headers: response.Headers | None = None
@@ -64,7 +65,7 @@ class Gate:
 
     def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
         """The decision, and the identity headers that go with a yes. Never raises what a request could cause, but for
-        `MustWait` where the request may not wait."""
+        `MustWait` where the request may not wait, and `Forgotten` where it brings a digest in place of its token."""
         trail = _Trail()
         try:
             trail.reason = self._walk(request, now, trail)
@@ -76,6 +77,7 @@ class Gate:
         trail.provider, trail.notices, trail.link = way.provider, way.notices, way.link
         if trail.retry_after_s is None:
             trail.retry_after_s = way.retry_after_s
+        trail.digest, trail.prepared = way.digest, None if way.known is None else way.known.prepared
         if way.other is not None:
             trail.other = self._compared(trail, now)
         return trail, trail.headers or [] if trail.allowed else []

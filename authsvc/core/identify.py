@@ -10,7 +10,7 @@ from authsvc.core import callers, jwt, migration, stepup
 from authsvc.core.callers import ApiKeys, Outcome, Rollout
 from authsvc.core.jwks import KeySet
 from authsvc.core.known import Known
-from authsvc.core.model import Claims, Identity, Reason, Refused, Request, Unavailable
+from authsvc.core.model import Claims, Forgotten, Identity, Reason, Refused, Request, Unavailable
 from authsvc.core.provider import Provider, Providers, check, identity
 
 
@@ -70,10 +70,11 @@ class Way:
     """What is known so far of the credential that is looked at, so that a refusal says it too.
 
     `other` is what came of the one that is not in force, where both were sent; `known` is what is remembered of the
-    credential, be it since now. A token that is good now stays good before `until`, as far as it depends on the time.
+    credential, be it since now; `digest` is by what it was found. A token that is good now stays good before `until`,
+    as far as it depends on the time.
     """
 
-    __slots__ = ("by", "known", "link", "notices", "other", "provider", "retry_after_s", "until")
+    __slots__ = ("by", "digest", "known", "link", "notices", "other", "provider", "retry_after_s", "until")
 
     def __init__(self) -> None:
         self.provider = self.link = ""
@@ -82,6 +83,7 @@ class Way:
         self.retry_after_s: int | None = None
         self.other: Outcome | None = None
         self.known: Known | None = None
+        self.digest: bytes | None = None
         self.until = 0.0
 
 
@@ -97,7 +99,9 @@ class Identifier:
     memory: Memory | None = None
 
     def identify(self, request: Request, now: float, way: Way) -> Identity:
-        """Who sent the credential of this call. Raises `Refused`, `Unavailable` or `MustWait`."""
+        """Who sent the credential of this call. Raises `Refused`, `Unavailable`, `MustWait` or `Forgotten`."""
+        if request.digest is not None:
+            return self._by_digest(request.digest, now, way)
         if self.api_keys is None:
             return self._by_token(request.authorization, request.may_wait, now, way)
         sent = callers.sent(request)
@@ -135,7 +139,16 @@ class Identifier:
         raise chosen
 
     def _by_open_token(self, authorization: str | None, may_wait: bool, now: float, way: Way) -> Identity:
-        found = self._by_token(authorization, may_wait, now, way)
+        return self._open_to(self._by_token(authorization, may_wait, now, way))
+
+    def _by_digest(self, digest: bytes, now: float, way: Way) -> Identity:
+        """Who sent a token that an earlier call brought, as if it came again."""
+        found = self._remembered(digest, now, way)
+        if found is None:
+            raise Forgotten
+        return found if self.api_keys is None else self._open_to(found)
+
+    def _open_to(self, found: Identity) -> Identity:
         if not self.rollout.open_to(found):
             text = f"OIDC is open to {self.rollout.percent:g} % of users, and not to {found.user_id}"
             raise Refused(Reason.OIDC_NOT_OPEN, text, named=found)
@@ -151,11 +164,15 @@ class Identifier:
             claims = self.introspects.claims(way.provider, text, now, may_wait)
             return _introspected(self.providers.opaque, claims, now)
         digest = jwt.digest(text)
+        return self._remembered(digest, now, way) or self._verified(text, digest, now, may_wait, way)
+
+    def _remembered(self, digest: bytes, now: float, way: Way) -> Identity | None:
         known = self.memory.get(digest) if self.memory is not None else None
-        if known is not None and known.holds(self.keys.current(known.provider.name, now), now):
-            way.provider, way.by, way.known, way.until = known.provider.name, known.provider, known, known.until
-            return known.identity
-        return self._verified(text, digest, now, may_wait, way)
+        if known is None or not known.holds(self.keys.current(known.provider.name, now), now):
+            return None
+        way.provider, way.by, way.known, way.until = known.provider.name, known.provider, known, known.until
+        way.digest = digest
+        return known.identity
 
     def _verified(self, text: str, digest: bytes, now: float, may_wait: bool, way: Way) -> Identity:
         token = jwt.parse(text)

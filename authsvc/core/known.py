@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from authsvc.core.apikeys import ApiKey
-from authsvc.core.model import Identity
+from authsvc.core.bounded import Bounded
+from authsvc.core.model import Identity, Prepared
 from authsvc.core.ratelimit import Charge
 
 MOST_KEYS = 4096  # as many as the book of keys keeps decoded
@@ -21,6 +22,7 @@ class Known:
 
     headers: list[tuple[str, str]] | None = None  # what the API is told of him
     charges: dict[tuple[int, ...], tuple[Charge, ...]] = field(default_factory=dict)  # by the rules that admitted him
+    prepared: Prepared = field(default_factory=Prepared)
 
 
 @dataclass(slots=True)
@@ -37,14 +39,12 @@ class KnownKeys:
     oldest tenth."""
 
     def __init__(self) -> None:
-        self._keys: dict[bytes, KnownKey] = {}
+        self._keys: Bounded[bytes, KnownKey] = Bounded(MOST_KEYS)
 
     def of(self, record: ApiKey, identify: Callable[[ApiKey], Identity]) -> KnownKey:
         """What is known by the record; at first it is whom the key speaks for, which `identify` says."""
-        known = self._keys.get(record.digest)
+        known = self._keys.known.get(record.digest)
         if known is None or known.record is not record:
-            if len(self._keys) >= MOST_KEYS:
-                for oldest in list(self._keys)[: MOST_KEYS // 10]:
-                    self._keys.pop(oldest, None)
-            known = self._keys[record.digest] = KnownKey(record, identify(record))
+            known = KnownKey(record, identify(record))
+            self._keys.put(record.digest, known)
         return known

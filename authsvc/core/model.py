@@ -129,24 +129,50 @@ class MustWait(Exception):
     """
 
 
-@dataclass(slots=True)  # not frozen: one is made at each call, and freezing takes four times as long
+class Forgotten(Exception):
+    """The token that a digest stands for is remembered no more, or no longer good: ask again with the token itself.
+
+    Nothing was counted for this call yet.
+    """
+
+
+@dataclass(slots=True, init=False)  # not frozen: one is made at each call, and freezing takes four times as long
 class Request:
     """One call as nginx described it: raw, nothing decoded. `None` means absent or sent twice.
 
     `served` is the path that nginx serves in place of the target's after an internal redirect, as it decoded it.
     `may_wait` is `False` where a server asks that has one thread for all its calls. `receipt` is what an earlier answer
-    to the same request said of the calls that it counted.
+    to the same request said of the calls that it counted. `digest` stands for a bearer token that an earlier call
+    brought; then `authorization` does not hold it.
     """
 
     method: str | None
     target: str | None
-    authorization: str | None = field(default=None, repr=False)
-    client_ip: str | None = None
-    id: str = ""
-    served: str | None = None
-    may_wait: bool = True
-    receipt: str = field(default="", repr=False)
-    api_key: str | None = field(default=None, repr=False)
+    authorization: str | None = field(repr=False)
+    client_ip: str | None
+    id: str
+    served: str | None
+    may_wait: bool
+    receipt: str = field(repr=False)
+    api_key: str | None = field(repr=False)
+    digest: bytes | None = field(repr=False)
+
+    def __init__(  # written out, for mypyc compiles nothing that a dataclass makes
+        self,
+        method: str | None,
+        target: str | None,
+        authorization: str | None = None,
+        client_ip: str | None = None,
+        id: str = "",  # noqa: A002 - it is the request's
+        served: str | None = None,
+        may_wait: bool = True,
+        receipt: str = "",
+        api_key: str | None = None,
+        digest: bytes | None = None,
+    ) -> None:
+        self.method, self.target, self.served, self.id = method, target, served, id
+        self.authorization, self.api_key, self.digest = authorization, api_key, digest
+        self.client_ip, self.may_wait, self.receipt = client_ip, may_wait, receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,19 +219,33 @@ class QuotaPolicy:
     limit: int
     window_s: int
     header: str = field(init=False, repr=False, compare=False)
+    lines: str = field(init=False, repr=False, compare=False)  # both headers, up to the numbers of a call
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "header", f'"{self.name}";q={self.limit};w={self.window_s}')
+        header = f'"{self.name}";q={self.limit};w={self.window_s}'
+        object.__setattr__(self, "header", header)
+        object.__setattr__(self, "lines", f'RateLimit-Policy: {header}\r\nRateLimit: "{self.name}";')
 
 
-@dataclass(slots=True)  # not frozen: one is made at each call, and freezing takes four times as long
+@dataclass(slots=True, init=False)  # as a request is
 class Quota:
     """What is left of one of a tier's windows after this call. `reset_s` is whole seconds until there is more."""
 
     policy: QuotaPolicy
     remaining: int
     reset_s: int
-    refused: bool = False
+    refused: bool
+
+    def __init__(self, policy: QuotaPolicy, remaining: int, reset_s: int, refused: bool = False) -> None:
+        self.policy, self.remaining, self.reset_s, self.refused = policy, remaining, reset_s, refused
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Texts that are the same at each call of a remembered caller; empty until they are made."""
+
+    head: str = field(default="", repr=False)  # of a yes to him, but for what differs from call to call
+    audit: str = field(default="", repr=False)  # who he is, in an audit line
 
 
 @dataclass(slots=True)  # not frozen: one is made at each call, and freezing takes four times as long
@@ -232,6 +272,10 @@ class Decision:
     next_step: str = field(default="", repr=False)
     step_up: StepUp | None = None
     keep_s: int = 0  # for how long nginx may keep it
+    # What is remembered of the caller changes how fast a call is decided, and nothing else: his texts, and the digest
+    # by which his token was found at this call and can be found again.
+    prepared: Prepared | None = field(default=None, repr=False, compare=False)
+    digest: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def allowed(self) -> bool:

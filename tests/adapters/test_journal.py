@@ -217,10 +217,10 @@ def dumped(request: Request, decision: Decision, seconds: float, now: float) -> 
         "user": (who.key or who.user_id)[:128] if who else "",
         "client": who.client[:128] if who else "",
         "tenant": ",".join(who.tenants)[:128] if who else "",
+        "auth": who.method if who else "",
         "client_ip": request.client_ip or "",
         "tier": decision.tier,
         "shadow": decision.shadow,
-        "auth": who.method if who else "",
         "ignored": decision.ignored.value if decision.ignored else "",
         "latency_us": round(seconds * 1e6),
     }

@@ -23,9 +23,9 @@ class Lines(list[str]):
 class Door:
     """The WSGI app of a config, asked as nginx asks."""
 
-    def __init__(self, settings: Settings, store: Store | None = None) -> None:
+    def __init__(self, settings: Settings, store: Store | None = None, lines: Any = None) -> None:
         self.lines = Lines()
-        self.service = Service(settings, store=store or MemoryStore(), lines=self.lines)
+        self.service = Service(settings, store=store or MemoryStore(), lines=lines or self.lines)
         self.app = build_app(self.service)
         self._client = testing.TestClient(self.app)
 

@@ -92,6 +92,6 @@ def test_the_oldest_are_forgotten_so_that_strangers_cannot_fill_the_memory():
     known, one = Calls(), Call("/x", RULES[:1])
     for number in range(calls_module.MOST * 2):
         known.remember(Request("GET", f"/{number}"), one)
-        assert len(known._calls) <= calls_module.MOST
+        assert len(known._calls.known) <= calls_module.MOST
     assert known.known(Request("GET", f"/{calls_module.MOST * 2 - 1}")) is one
     assert known.known(Request("GET", "/0")) is None

@@ -1,0 +1,87 @@
+"""From a request to what nginx is told: decide, write down, render. Whatever happens, it is an answer, and never a yes
+by accident."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from authsvc.core.gate import Gate
+from authsvc.core.model import Decision, Forgotten, MustWait, Reason, Request
+from authsvc.core.response import Headers, RateHeaders, lines, prepared, render
+from authsvc.repeats import Repeats
+from authsvc.wsgi import NO_BODY, STATUS_LINES
+
+GENERATION = "X-Auth-Generation"
+_NO_BODY = lines(NO_BODY)
+
+
+class Journal(Protocol):
+    """Where decisions are written down and counted."""
+
+    def record(self, request: Request, decision: Decision, seconds: float, now: float) -> None: ...
+    def trouble(self, event: str) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Answerer:
+    """Reads the clock once a request. `timer` gives seconds from anywhere, `generation` what nginx is told of all that
+    decisions depend on, where it keeps some."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        journal: Journal,
+        rate_headers: RateHeaders,
+        generation: Callable[[], str] | None,
+        *,
+        clock: Callable[[], float],
+        timer: Callable[[], float],
+    ) -> None:
+        self._gate, self._journal, self._rate_headers, self._generation = gate, journal, rate_headers, generation
+        self._clock, self._timer = clock, timer
+        self.repeats = Repeats(self._again)
+
+    def answer(self, request: Request, head: bytes = b"") -> tuple[int, Headers]:
+        """Status and headers. `head` is the request's as it was sent, where that is known: when its caller comes again,
+        `repeats` answers him. Raises `MustWait` where the request may not wait and would have to."""
+        generation = (
+            self._generation() if self._generation else ""
+        )  # before the decision: what changes meanwhile is not this generation's
+        decision, headers = self._decided(request)
+        if head and decision.digest is not None and decision.reason is Reason.ALLOWED:
+            self.repeats.learn(head, decision.digest, request.client_ip)
+        status, said = render(decision, headers, self._rate_headers)
+        if generation:
+            said.append((GENERATION, generation))
+        return status, said
+
+    def _again(self, request: Request) -> str | None:
+        """The head of the answer; `None` where the token is needed for it."""
+        generation = self._generation() if self._generation else ""
+        try:
+            decision, headers = self._decided(request)
+        except (Forgotten, MustWait):
+            return None
+        status, said = prepared(decision, headers, self._rate_headers)
+        named = f"{GENERATION}: {generation}\r\n" if generation else ""
+        return f"HTTP/1.1 {STATUS_LINES[status]}\r\n{said}{named}{_NO_BODY}"
+
+    def _decided(self, request: Request) -> tuple[Decision, Headers]:
+        now, started = self._clock(), self._timer()  # a MustWait leaves no trace: the call is asked again
+        decision, headers = self._decide(request, now)
+        try:
+            self._journal.record(request, decision, self._timer() - started, now)
+        except Exception:  # noqa: BLE001 - a full disk must not decide who gets in
+            self._journal.trouble("journal_failed")
+        return decision, headers
+
+    def _decide(self, request: Request, now: float) -> tuple[Decision, Headers]:
+        try:
+            return self._gate.decide(request, now)
+        except (MustWait, Forgotten):
+            raise
+        except Exception as problem:  # noqa: BLE001 - an unforeseen error is a refusal, with a counter of its own
+            self._journal.trouble("internal_error")
+            self._journal.say(f"unforeseen {type(problem).__name__} in a decision")
+            return Decision(Reason.INTERNAL_ERROR, retry_after_s=1), []

