@@ -15,8 +15,8 @@ COMPILED = {
     "authsvc": ("answering", "connection", "door", "httpwire", "repeats", "wsgi"),
     "authsvc/adapters": ("auditline", "limiter", "recorder", "tally", "tokenmemory"),
     "authsvc/core": (
-        "bounded", "callers", "calls", "gate", "identify", "jwt", "keeping", "known", "model", "ratelimit", "rbac", "receipt",
-        "response", "stepup", "strict", "window",
+        "bounded", "callers", "calls", "gate", "identify", "jwt", "keeping", "keylife", "known", "model", "ratelimit",
+        "rbac", "receipt", "response", "stepup", "strict", "window",
     ),
 }  # fmt: skip
 

@@ -49,8 +49,9 @@ class Answerer:
             self._generation() if self._generation else ""
         )  # before the decision: what changes meanwhile is not this generation's
         decision, headers = self._decided(request)
-        if head and decision.digest is not None and decision.reason is Reason.ALLOWED:
-            self.repeats.learn(head, decision.digest, request.client_ip)
+        who = decision.identity
+        if head and decision.digest is not None and who is not None and decision.reason is Reason.ALLOWED:
+            self.repeats.learn(head, decision.digest, who.method == "api_key", request.client_ip)
         status, said = render(decision, headers, self._rate_headers)
         if generation:
             said.append((GENERATION, generation))

@@ -1,6 +1,6 @@
 """Questions of a caller who came before, answered without a look at his token: for our own worker, beside WSGI.
 
-The includes send a question's fields in one order: first who asks (Authorization and address), then what is asked
+The includes send a question's fields in one order: first who asks (token or API key, and address), then what is asked
 (method, target, served path), at last the request's id. Where the first part came before, byte for byte, it holds the
 same token and the same address, and the decision begins at the token's digest. It is made by the same gate: whether
 the token is still good, what the rules say and what is left of a limit is looked at each time.
@@ -34,12 +34,14 @@ _CALL = re.compile(
     rb"\r\nX-Served-Path: (/(?:[ -~]*[!-~])?)"
     rb"\r\nX-Request-ID: "
 )
-_ONCE = {b"host", b"authorization", b"x-real-ip"}  # what may stand in the first part, each field once
+_CREDENTIALS = {b"authorization", b"x-api-key"}  # one of them stands in the first part,
+_ONCE = {b"host", b"x-real-ip", *_CREDENTIALS}  # and nothing but these, each field once
 
 
 @dataclass(slots=True)
 class _Caller:
     digest: bytes
+    by_key: bool
     client_ip: str | None
 
 
@@ -80,17 +82,19 @@ class Repeats:
                 served=call.served,
                 may_wait=False,
                 digest=caller.digest,
+                by_key=caller.by_key,
             )
         )
         if told is None:
             self._callers.known.pop(who, None)
         return told
 
-    def learn(self, head: bytes, digest: bytes, client_ip: str | None) -> None:
-        """That this head, which was read as every request is, came with the token of this digest from this address."""
+    def learn(self, head: bytes, digest: bytes, by_key: bool, client_ip: str | None) -> None:
+        """That this head, which was read as every request is, came from this address with the token of this digest, or
+        with the API key."""
         first = head[: head.find(_METHOD)]
         if first.startswith(b"GET /auth HTTP/1.1\r\n") and _plain(first.split(b"\r\n")[1:]):
-            self._callers.put(hashlib.sha256(first).digest(), _Caller(digest, client_ip))
+            self._callers.put(hashlib.sha256(first).digest(), _Caller(digest, by_key, client_ip))
 
     def _call(self, part: bytes) -> _Call | None:
         known = self._calls.known.get(part)
@@ -109,4 +113,4 @@ class Repeats:
 def _plain(fields: list[bytes]) -> bool:
     """Whether each is there once, and none that would change how the others are read."""
     names = [field.partition(b":")[0].lower() for field in fields]
-    return len(set(names)) == len(names) and set(names) <= _ONCE and b"authorization" in names
+    return len(set(names)) == len(names) and _ONCE.issuperset(names) and len(_CREDENTIALS.intersection(names)) == 1

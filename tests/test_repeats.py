@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.store import MemoryStore
 from authsvc.answering import Answerer
 from authsvc.connection import Connection, Shared
-from authsvc.core.callers import Rollout
+from authsvc.core.callers import ApiKeys, Rollout
 from authsvc.core.claims import Condition
 from authsvc.core.gate import Gate
 from authsvc.core.jwks import KeySet
@@ -28,7 +28,7 @@ from authsvc.core.stepup import Strength
 from authsvc.door import Door
 from authsvc.httpwire import Heads, base_environ
 from keys import key
-from keyworld import keys
+from keyworld import BOOK, BROWNED_OUT, GRACE, OVER, PLAN, RECORDS, SILENT, TEXTS, keys
 from test_worker import Loop, Transport
 from worlds import NOW, FakeKeys, KeysByProvider, claims, gate, key_set, token
 
@@ -55,6 +55,13 @@ TOKENS = (
     token(sub="ümlaut", roles=["reader"], plan="watched"),
     token(sub="short", exp=NOW + 20),
     "no token",
+)
+CREDENTIALS = (
+    *(f"Authorization: Bearer {one}" for one in TOKENS),
+    *(f"X-API-Key: {TEXTS[name]}" for name in ("good", "other", "foreign", "revoked", "unknown", "mistyped", "two")),
+    f"Authorization: ApiKey {TEXTS['good']}",
+    f"Authorization: Bearer {TOKENS[0]}\r\nX-API-Key: {TEXTS['good']}",
+    None,
 )
 
 
@@ -125,13 +132,14 @@ def _elsewhere(environ: dict[str, Any], start: Any) -> list[bytes]:
 
 
 def question(
-    bearer: str | None, method: str = "GET", target: str = "/orders/1", id_: int = 1, ip: str = "192.0.2.1", **more: Any
+    who: str | None, method: str = "GET", target: str = "/orders/1", id_: int = 1, ip: str = "192.0.2.1", **more: Any
 ) -> bytes:
-    """As the includes ask."""
+    """As the includes ask: with a token, or with the fields of other credentials."""
+    credential = who if who is None or ": " in who else f"Authorization: Bearer {who}"
     served = more.get("served", target.partition("?")[0])
     fields = [
         "Host: authsvc",
-        *([] if bearer is None else [f"Authorization: Bearer {bearer}"]),
+        *([] if credential is None else [credential]),
         f"X-Real-IP: {ip}",
         f"X-Original-Method: {method}",
         f"X-Original-URI: {target}",
@@ -153,7 +161,7 @@ def limited(**rest: Any) -> Gate:
 
 
 asked = st.tuples(
-    st.sampled_from(TOKENS),
+    st.sampled_from(CREDENTIALS),
     st.sampled_from(("GET", "GET", "POST", "get")),
     st.sampled_from(
         (
@@ -177,13 +185,22 @@ STYLES = ("ietf", "both", "x", "off")
 
 
 @settings(deadline=None)
-@given(st.lists(asked, min_size=1, max_size=40), st.sampled_from(STYLES), st.sampled_from(("", "a1b2")), st.booleans())
-def test_a_worker_that_knows_callers_again_answers_as_one_that_reads_every_token(questions, style, generation, both):
-    rest: dict[str, Any] = {"api_keys": keys(), "rollout": Rollout(50)} if both else {}
+@given(
+    st.lists(asked, min_size=1, max_size=40),
+    st.sampled_from(STYLES),
+    st.sampled_from(("", "a1b2")),
+    st.sampled_from((None, None, PLAN)),
+    st.sampled_from((50, 100)),
+    st.booleans(),
+)
+def test_a_worker_that_knows_callers_again_answers_as_one_that_reads_every_credential(
+    questions, style, generation, plan, percent, both
+):
+    rest: dict[str, Any] = {"api_keys": keys(plan=plan), "rollout": Rollout(percent)} if both else {}
     knowing = World(limited(**rest), style, generation)
     reading = World(limited(**rest), style, generation, knows=False)
-    for number, (bearer, method, target, ip, served, later) in enumerate(questions):
-        sent = question(bearer, method, target, number, ip, **({"served": served} if served else {}))
+    for number, (who, method, target, ip, served, later) in enumerate(questions):
+        sent = question(who, method, target, number, ip, **({"served": served} if served else {}))
         assert knowing.ask(sent) == reading.ask(sent)
         knowing.now = reading.now = reading.now + later / 4
     assert knowing.journal.decisions == [
@@ -197,7 +214,8 @@ def test_a_worker_that_knows_callers_again_answers_as_one_that_reads_every_token
 def forgetful(request: Request, other: Request) -> Request:
     """The same request as one that brought a digest has it, where the other did."""
     if other.digest is not None:
-        request.authorization, request.digest, request.may_wait = None, other.digest, False
+        request.authorization = request.api_key = None
+        request.digest, request.by_key, request.may_wait = other.digest, other.by_key, False
     return request
 
 
@@ -240,7 +258,7 @@ OTHERS = {
     "another method of ours": KNOWN.replace(b"GET /auth", b"POST /auth"),
     "another host": KNOWN.replace(b"Host: authsvc", b"Host: authsvd"),
     "another address": KNOWN.replace(b"192.0.2.1", b"192.0.2.2"),
-    "an api key": KNOWN.replace(b"X-Real", b"X-API-Key: ak_x\r\nX-Real"),
+    "an api key too": KNOWN.replace(b"X-Real", b"X-API-Key: ak_x\r\nX-Real"),
     "connection close": KNOWN.replace(b"X-Real", b"Connection: close\r\nX-Real"),
     "a body": KNOWN.replace(b"X-Real", b"Content-Length: 5\r\nX-Real") + b"hello",
     "a letter of the token less": KNOWN.replace(TOKENS[0].encode(), TOKENS[0].encode()[:-1]),
@@ -337,6 +355,42 @@ def test_a_limit_is_reached_while_a_caller_is_known():
     assert statuses == [200] * 40 + [403] * 10
     assert reason(world) is Reason.RATE_LIMITED
     assert world.by_token == 2
+
+
+def test_a_caller_with_a_key_is_known_again_until_it_is_revoked():
+    book = dict(BOOK)
+    world = World(judge(api_keys=ApiKeys(lambda now: book)))
+    good = f"X-API-Key: {TEXTS['good']}"
+    assert [world.ask(question(good, id_=number))[0] for number in range(9)] == [200] * 9
+    assert world.by_token == 1
+    book[RECORDS["good"].digest] = replace(RECORDS["good"], revoked=NOW)
+    assert world.ask(question(good))[0] == 401
+    assert reason(world) is Reason.REVOKED_API_KEY
+    del book[RECORDS["good"].digest]
+    assert world.ask(question(good))[0] == 401
+    assert reason(world) is Reason.UNKNOWN_API_KEY
+
+
+@pytest.mark.parametrize(("now", "status"), [(SILENT, 200), (BROWNED_OUT, 401), (GRACE, 200), (OVER, 401)])
+def test_keys_end_for_a_known_caller_as_it_was_announced(now, status):
+    world = World(judge(api_keys=keys(plan=PLAN)))
+    good = f"X-API-Key: {TEXTS['good']}"
+    for number in range(3):
+        world.ask(question(good, id_=number))
+    before, world.now = world.by_token, now
+    answered, fields = world.ask(question(good))
+    assert answered == status
+    assert any(one.startswith(b"X-Auth-Warning: ") for one in fields) is (now == GRACE)
+    assert any(one.startswith(b"Deprecation: ") for one in fields) is (now != SILENT)
+    assert world.by_token - before == (0 if status == 200 else 1)
+
+
+def test_a_key_that_stands_for_another_digest_is_nobodys():
+    """A book that gives the record of another key, by a mistake of its own, opens no door."""
+    world = World(judge(api_keys=keys()))
+    world.answerer.repeats.learn(question(f"X-API-Key: {TEXTS['good']}"), b"x" * 32, True, "192.0.2.1")
+    assert world.ask(question(f"X-API-Key: {TEXTS['good']}"))[0] == 200
+    assert world.by_token == 1
 
 
 def test_a_path_that_he_may_not_is_refused_to_a_known_caller():

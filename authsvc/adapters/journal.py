@@ -15,19 +15,12 @@ import threading
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 from authsvc.adapters.background import Background
-from authsvc.adapters.recorder import Lines, Recorder
+from authsvc.adapters.recorder import Lines, Recorder, Stdout
 from authsvc.adapters.tally import Tally
 from authsvc.adapters.yamlfile import visible
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5)
 FLUSH_S = 0.8  # what a worker counted is in every worker's metrics within a second
-
-
-class _Stdout:
-    """One write a line: whole among those of other workers, and out before the answer is."""
-
-    def write(self, line: str) -> None:
-        os.write(1, line.encode("ascii"))
 
 
 class _Seconds(Histogram):
@@ -45,7 +38,7 @@ class Journal:
 
     def __init__(self, sample_allows: float = 1.0, lines: Lines | None = None) -> None:
         self._tally, self._flushing = Tally(_BUCKETS), threading.Lock()
-        self.record = Recorder(self._tally, _Stdout() if lines is None else lines, sample_allows).record
+        self.record = Recorder(self._tally, Stdout() if lines is None else lines, sample_allows).record
         self._background = Background("metrics", self.flush, FLUSH_S, self.say)
         self.registry = CollectorRegistry()
         self._tallied = _tallied(self.registry)

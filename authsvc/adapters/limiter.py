@@ -136,16 +136,20 @@ class Limiter:
         cost = charge.cost
         if pot.left < cost:
             return ()
-        policy, ends_in_s = pot.policy, pot.ends_at - now
-        with self._lock:
+        policy, ends_in_s, lock = pot.policy, pot.ends_at - now, self._lock
+        lock.acquire()  # compiled, `with` takes twice as long
+        try:
             if pot.left < cost or not 0 < ends_in_s <= policy.window_s:
                 return ()
             pot.left -= cost
             pot.used_at = now
             left = pot.room + pot.left
+        finally:
+            lock.release()
         if left > policy.limit:  # the room may be that of another window by now
             left = policy.limit
-        return (Quota(policy, left, math.ceil(ends_in_s)),)
+        whole = int(ends_in_s)
+        return (Quota(policy, left, whole + 1 if ends_in_s > whole else whole),)
 
     def _take_lease(self, pot: _Pot) -> int:
         left, pot.left = pot.left, 0

@@ -37,11 +37,15 @@ class Tally:
 
     def time(self, name: Name, seconds: float) -> None:
         """Count, and keep how long it took: in the first bucket whose bound is not below that."""
-        with self._lock:
+        lock = self._lock
+        lock.acquire()  # compiled, `with` takes twice as long
+        try:
             counts = self._counts
             counts.by_name[name] = counts.by_name.get(name, 0) + 1
             counts.sum_s += seconds
             counts.buckets[bisect_left(self._bounds_s, seconds)] += 1
+        finally:
+            lock.release()
 
     def take(self) -> Counts:
         """What was counted since the last time. Nobody else gets it."""

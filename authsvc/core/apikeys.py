@@ -143,13 +143,10 @@ def verdict(key: ApiKey, now: float) -> KeyProblem | None:
 
 
 def admit(book: KeyBook, text: str, now: float) -> ApiKey:
-    """The record of a key that is good now. Raises `KeyRefused`.
-
-    A look-up by digest tells nobody how near a guess was; the comparison takes the same time wherever two differ.
-    """
+    """The record of a key that is good now. Raises `KeyRefused`."""
     digest = digest_of(text)
-    key = book.get(digest)
-    if key is None or not hmac.compare_digest(key.digest, digest):
+    key = _found(book, digest)
+    if key is None:
         named = (
             f"there is no key {PREFIX}{digest.hex()[:_ID]}" if text.startswith(PREFIX) else "no imported key is this"
         )
@@ -158,6 +155,18 @@ def admit(book: KeyBook, text: str, now: float) -> ApiKey:
     if problem is not None:
         raise KeyRefused(problem, f"{key.name} of {key.owner} {_SAYS[problem]}", key)
     return key
+
+
+def again(book: KeyBook, digest: bytes, now: float) -> ApiKey | None:
+    """The record of a key that an earlier call brought, where it is good now."""
+    key = _found(book, digest)
+    return key if key is not None and verdict(key, now) is None else None
+
+
+def _found(book: KeyBook, digest: bytes) -> ApiKey | None:
+    """A look-up by digest tells nobody how near a guess was; the comparison takes the same time wherever two differ."""
+    key = book.get(digest)
+    return key if key is not None and hmac.compare_digest(key.digest, digest) else None
 
 
 _SAYS: Mapping[KeyProblem, str] = {

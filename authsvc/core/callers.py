@@ -61,10 +61,19 @@ class ApiKeys:
         The key is looked for in the book, and its times and the plan's are looked at, at each call: 3 µs.
         """
         try:
-            known = self.known.of(apikeys.admit(self.book(now), text, now), self._whom)
+            key = apikeys.admit(self.book(now), text, now)
         except KeyRefused as problem:
             named = None if problem.key is None else self._whom(problem.key)
             raise Refused(Reason(problem.problem.value), problem.detail, named=named) from None
+        return self._not_ended(key, now)
+
+    def again(self, digest: bytes, now: float) -> KnownKey | None:
+        """Whom a key speaks for that an earlier call brought; `None` where it is good no more. Raises `Refused`."""
+        key = apikeys.again(self.book(now), digest, now)
+        return None if key is None else self._not_ended(key, now)
+
+    def _not_ended(self, key: ApiKey, now: float) -> KnownKey:
+        known = self.known.of(key, self._whom)
         found, phase = known.identity, migration.phase(self.deprecation, now)
         if phase is Phase.OVER:
             text = f"API keys have ended, {apikeys.PREFIX}{found.client} of {found.user_id} too"

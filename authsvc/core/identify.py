@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from authsvc.core import callers, jwt, migration, stepup
 from authsvc.core.callers import ApiKeys, Outcome, Rollout
 from authsvc.core.jwks import KeySet
-from authsvc.core.known import Known
+from authsvc.core.known import Known, KnownKey
 from authsvc.core.model import Claims, Forgotten, Identity, Reason, Refused, Request, Unavailable
 from authsvc.core.provider import Provider, Providers, check, identity
 
@@ -101,7 +102,8 @@ class Identifier:
     def identify(self, request: Request, now: float, way: Way) -> Identity:
         """Who sent the credential of this call. Raises `Refused`, `Unavailable`, `MustWait` or `Forgotten`."""
         if request.digest is not None:
-            return self._by_digest(request.digest, now, way)
+            by = self._by_key_digest if request.by_key else self._by_digest
+            return by(request.digest, now, way)
         if self.api_keys is None:
             return self._by_token(request.authorization, request.may_wait, now, way)
         sent = callers.sent(request)
@@ -147,6 +149,16 @@ class Identifier:
         if found is None:
             raise Forgotten
         return found if self.api_keys is None else self._open_to(found)
+
+    def _by_key_digest(self, digest: bytes, now: float, way: Way) -> Identity:
+        """Whom a key speaks for that an earlier call brought, as if it came again."""
+        keys, found = self.api_keys, None
+        with contextlib.suppress(Refused):
+            found = keys.again(digest, now) if keys is not None else None
+        if keys is None or found is None:
+            raise Forgotten
+        way.provider, way.by = callers.NAME, callers.KEYS
+        return _of_key(keys, found, now, way)
 
     def _open_to(self, found: Identity) -> Identity:
         if not self.rollout.open_to(found):
@@ -227,9 +239,13 @@ def _by_key(keys: ApiKeys, text: str, now: float, way: Way) -> Identity:
             paused = refused.reason is Reason.API_KEYS_PAUSED
             way.retry_after_s = migration.resumes_in_s(plan, now) if paused else None
         raise
-    if plan is not None:
-        way.notices = (*migration.headers(plan, now), *callers.warning(plan, now))
-    way.known = found
+    return _of_key(keys, found, now, way)
+
+
+def _of_key(keys: ApiKeys, found: KnownKey, now: float, way: Way) -> Identity:
+    if keys.deprecation is not None:
+        way.notices = (*migration.headers(keys.deprecation, now), *callers.warning(keys.deprecation, now))
+    way.known, way.digest = found, found.record.digest
     return found.identity
 
 

@@ -224,7 +224,7 @@ def _times(key: AdmittedKey) -> dict[str, Any]:
 
 
 def _plain(one: Attempt | Dropped) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in one.__slots__}
+    return {name: getattr(one, name) for name in one.__dataclass_fields__}
 
 
 def load(document: Mapping[str, Any], algorithms: Iterable[str]) -> State:

@@ -143,7 +143,7 @@ class Request:
     `served` is the path that nginx serves in place of the target's after an internal redirect, as it decoded it.
     `may_wait` is `False` where a server asks that has one thread for all its calls. `receipt` is what an earlier answer
     to the same request said of the calls that it counted. `digest` stands for a bearer token that an earlier call
-    brought; then `authorization` does not hold it.
+    brought, or `by_key` for an API key; then the request does not hold it.
     """
 
     method: str | None
@@ -156,6 +156,7 @@ class Request:
     receipt: str = field(repr=False)
     api_key: str | None = field(repr=False)
     digest: bytes | None = field(repr=False)
+    by_key: bool
 
     def __init__(  # written out, for mypyc compiles nothing that a dataclass makes
         self,
@@ -169,9 +170,10 @@ class Request:
         receipt: str = "",
         api_key: str | None = None,
         digest: bytes | None = None,
+        by_key: bool = False,
     ) -> None:
         self.method, self.target, self.served, self.id = method, target, served, id
-        self.authorization, self.api_key, self.digest = authorization, api_key, digest
+        self.authorization, self.api_key, self.digest, self.by_key = authorization, api_key, digest, by_key
         self.client_ip, self.may_wait, self.receipt = client_ip, may_wait, receipt
 
 
@@ -273,7 +275,7 @@ class Decision:
     step_up: StepUp | None = None
     keep_s: int = 0  # for how long nginx may keep it
     # What is remembered of the caller changes how fast a call is decided, and nothing else: his texts, and the digest
-    # by which his token was found at this call and can be found again.
+    # by which his token or his key was found at this call and can be found again.
     prepared: Prepared | None = field(default=None, repr=False, compare=False)
     digest: bytes | None = field(default=None, repr=False, compare=False)
 
