@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -152,10 +151,13 @@ class Identifier:
 
     def _by_key_digest(self, digest: bytes, now: float, way: Way) -> Identity:
         """Whom a key speaks for that an earlier call brought, as if it came again."""
-        keys, found = self.api_keys, None
-        with contextlib.suppress(Refused):
-            found = keys.again(digest, now) if keys is not None else None
-        if keys is None or found is None:
+        keys = self.api_keys
+        assert keys is not None
+        try:
+            found = keys.again(digest, now)
+        except Refused:  # why, is told to who brings the key
+            found = None
+        if found is None:
             raise Forgotten
         way.provider, way.by = callers.NAME, callers.KEYS
         return _of_key(keys, found, now, way)
