@@ -20,7 +20,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from authsvc.core import strict
 
@@ -235,7 +235,9 @@ def _read(session: requests.Session, asked: _Asked, ca_file: str | None, ends: f
         raise _Unusable("compressed", "the answer is compressed, though plain was asked for")
     try:
         body = _body(answer, ends)
-    except HTTPError:  # requests translates these only where it reads by itself
+    except ReadTimeoutError:  # requests translates these only where it reads by itself
+        raise _Unusable("timeout", f"the answer paused for {READ_TIMEOUT_S:g} s") from None
+    except HTTPError:
         raise _Unusable("broken", "the answer broke off") from None
     expected = answer.headers.get("Content-Length", "")
     if expected.isdigit() and int(expected) != len(body):
