@@ -198,6 +198,7 @@ def test_a_server_that_takes_its_time_is_cut_off(act: Act) -> None:
         pytest.param(hangs(HEAD + b"Content-Length: 12\r\n\r\n{"), "timeout", id="silence within the body"),
         pytest.param(drips(HEAD, b"X-A: b\r\n"), "timeout", id="dripping headers"),
         pytest.param(drips(HEAD + b"\r\n", b" "), "timeout", id="a dripping body"),
+        pytest.param(hangs(HEAD + b"Content-Length: 12\r\n\r\n{"), "timeout", id="a body that pauses"),
     ],
 )
 def test_the_outcome_has_a_slug_for(act: Act, outcome: str) -> None:
