@@ -85,13 +85,13 @@ class Shared:
             return answer_of(_BROKEN)
 
     def ask_again(self, data: bytes) -> bytes | None:
-        """The app's answer where it knows this head by itself."""
+        """The app's answer where it knows this head by itself. Where it fails, the head is read as any other."""
         try:
             told = None if self._again is None else self._again(data)
             return None if told is None else told.encode("latin-1")
-        except Exception as problem:  # noqa: BLE001 - as above
+        except Exception as problem:  # noqa: BLE001 - who has sent half a head must not be answered yet
             self.trouble("the app failed", problem)
-            return answer_of(_BROKEN).head
+            return None
 
     def ask_later(self, connection: Connection, head: Head) -> bool:
         """Ask in a thread, which may wait. False where too many wait already."""

@@ -63,11 +63,9 @@ class Repeats:
     def again(self, head: bytes) -> str | None:
         """The head of the answer to a request, up to the empty line, where this is one that came before; all that was
         sent must be this one head."""
-        start = head.find(_METHOD)
-        if start < 0 or len(head) > MOST_BYTES:
-            return None
-        call = self._call(head[start:-_ID])
-        if call is None or not head.endswith(b"\r\n\r\n") or head[-_ID:-4].translate(None, _HEX):
+        start = _start_of_call(head)
+        call = self._call(head[start:-_ID]) if start > 0 else None
+        if call is None:
             return None
         who = hashlib.sha256(head[:start]).digest()
         caller = self._callers.known.get(who)
@@ -90,9 +88,12 @@ class Repeats:
         return told
 
     def learn(self, head: bytes, digest: bytes, by_key: bool, client_ip: str | None) -> None:
-        """That this head, which was read as every request is, came from this address with the token of this digest, or
-        with the API key."""
-        first = head[: head.find(_METHOD)]
+        """That this head, which was read as every request is, came from this address with the token or the API key of
+        this digest. What follows the first part could say who asks too where it is not plain: that is not learned."""
+        start = _start_of_call(head)
+        if start <= 0 or self._call(head[start:-_ID]) is None:
+            return
+        first = head[:start]
         if first.startswith(b"GET /auth HTTP/1.1\r\n") and _plain(first.split(b"\r\n")[1:]):
             self._callers.put(hashlib.sha256(first).digest(), _Caller(digest, by_key, client_ip))
 
@@ -110,7 +111,16 @@ class Repeats:
         return call
 
 
+def _start_of_call(head: bytes) -> int:
+    """Where the second part begins, in a whole head with an id of nginx's at its end; -1 in anything else."""
+    start, length = head.find(_METHOD), len(head)
+    if not 0 <= start < length - _ID or length > MOST_BYTES or not head.endswith(b"\r\n\r\n"):
+        return -1
+    return -1 if head[length - _ID : length - 4].translate(None, _HEX) else start
+
+
 def _plain(fields: list[bytes]) -> bool:
-    """Whether each is there once, and none that would change how the others are read."""
-    names = [field.partition(b":")[0].lower() for field in fields]
-    return len(set(names)) == len(names) and _ONCE.issuperset(names) and len(_CREDENTIALS.intersection(names)) == 1
+    """Whether each is there once, none of them empty, and none that would change how the others are read."""
+    named = {name.lower(): value.strip(b" \t") for name, _, value in (field.partition(b":") for field in fields)}
+    once = len(named) == len(fields) and all(named.values())
+    return once and _ONCE.issuperset(named) and len(_CREDENTIALS.intersection(named)) == 1

@@ -36,7 +36,7 @@ RULES = (
     rule("/public/*", None, []),
     rule("/orders/*", ["GET"], ["reader"]),
     rule("/orders/*", ["POST"], ["writer"], spending=Spending(cost=3)),
-    rule("/free/*", None, ["reader"], spending=Spending(cost=0)),
+    replace(rule("/free/*", None, ["reader"], spending=Spending(cost=0)), keep_s=9),
     rule("/fresh/*", None, None, Asks(strength=Strength(max_age_s=60))),
     rule("/admin/*", None, ["admin"]),
 )
@@ -300,15 +300,59 @@ def test_a_known_question_with_any_bytes_changed_is_answered_as_by_a_server_that
     assert sorted(told(knowing, sent).split(b"\r\n")) == sorted(told(reading, sent).split(b"\r\n"))
 
 
-@given(st.integers(1, len(KNOWN) - 1))
-def test_a_known_question_in_two_pieces_is_answered_once(at):
+def test_a_known_question_in_two_pieces_is_answered_once_wherever_it_is_cut():
     world = World(judge())
     for number in range(3):
         world.connection.data_received(question(TOKENS[0], id_=number))
-    before = len(world.transport.written)
-    world.connection.data_received(KNOWN[:at])
-    world.connection.data_received(KNOWN[at:])
-    assert [one[:12] for one in world.transport.written[before:]] == [b"HTTP/1.1 200"]
+    for at in range(1, len(KNOWN)):
+        before = len(world.transport.written)
+        world.connection.data_received(KNOWN[:at])
+        assert len(world.transport.written) == before
+        world.connection.data_received(KNOWN[at:])
+        assert [one[:12] for one in world.transport.written[before:]] == [b"HTTP/1.1 200"]
+
+
+GOOD_KEY = TEXTS["good"]
+
+
+@pytest.mark.parametrize("blank", ["Authorization: ", "Authorization: \t", "X-API-Key: ", "X-API-Key:  \t"])
+@pytest.mark.parametrize(
+    "credential",
+    [f"X-API-Key: {GOOD_KEY}", f"Authorization: ApiKey {GOOD_KEY}", f"Authorization: Bearer {TOKENS[0]}"],
+)
+@pytest.mark.parametrize("place", [b"X-Original-Method", b"X-Served-Path", b"X-Request-ID", b"\r\n\r\n"])
+def test_a_credential_that_does_not_stand_in_the_first_part_is_not_learned_of_it(blank, credential, place):
+    world = World(judge(api_keys=keys()))
+    for number in range(3):
+        sent = question(blank, id_=number)
+        at = sent.rindex(place) + (2 if place == b"\r\n\r\n" else 0)
+        world.connection.data_received(sent[:at] + credential.encode() + b"\r\n" + sent[at:])
+        assert world.ask(question(blank, id_=100 + number))[0] == 401
+
+
+def test_an_address_that_does_not_stand_in_the_first_part_is_not_learned_of_it():
+    world = World(judge())
+    for number in range(3):
+        world.connection.data_received(
+            question(TOKENS[0], id_=number).replace(b"X-Request", b"X-Real-IP: 9.9.9.9\r\nX-Request")
+        )
+    for number in range(3):
+        world.ask(question(TOKENS[0], id_=number))
+    assert world.journal.decisions[-1][0].client_ip == "192.0.2.1"
+
+
+def test_where_the_shortcut_fails_the_head_is_read_as_any_other():
+    world = known(judge())
+    troubles: list[str] = []
+    world.shared.trouble = lambda what, problem: troubles.append(f"{what}: {problem!r}")
+
+    def failing(head: bytes) -> str | None:
+        raise ZeroDivisionError
+
+    world.shared._again = failing
+    before = world.by_token
+    assert world.ask(question(TOKENS[0]))[0] == 200
+    assert (world.by_token - before, len(troubles)) == (1, 1)
 
 
 # ---- what was true must still be

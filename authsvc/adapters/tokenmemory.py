@@ -12,9 +12,10 @@ from collections import OrderedDict
 
 from authsvc.core.identify import Remembered
 
-# A remembered token takes at most 1,000 bytes and six for each character of its text: 4.7 kB one of 900 characters,
-# 12 kB Keycloak's of 2,100. So these bounds are 212 MB a worker at most, and 93 MB of tokens of 900 characters. One
-# that is made of little lists takes twelve for each character, but only a provider can make such a token.
+# A remembered token takes 1,600 bytes, six for each character of its text, its caller's headers once more (3 kB at
+# most) and 450 for each of up to 16 sets of rules whose limits he uses: 4.5 kB one of 900 characters under one rule,
+# 10 kB one of 570 under sixteen. So 20,000 tokens of 900 characters are 90 MB a worker. One that is made of little
+# lists takes twelve for each character, but only a provider can make such a token.
 MOST_TOKENS = 20_000
 MOST_CHARACTERS = 32_000_000
 NEW_SHARE = 4  # one in so many places is for tokens that came once, however many regulars there are

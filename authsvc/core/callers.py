@@ -83,11 +83,10 @@ class ApiKeys:
             raise Refused(Reason.API_KEYS_PAUSED, text, named=found)
         return known
 
-    def good_until(self, text: str, now: float) -> float:
+    def good_until(self, digest: bytes, now: float) -> float:
         """Until when the key is good, and the answers to it are the same. 0 where it is good no more."""
-        try:
-            key = apikeys.admit(self.book(now), text, now)
-        except KeyRefused:
+        key = apikeys.again(self.book(now), digest, now)
+        if key is None:
             return 0.0
         ends = [end for end in (key.expires, key.until) if end is not None]
         return min([*ends, migration.changes_at(self.deprecation, now)])

@@ -76,13 +76,18 @@ class Condition:
         return f"{'.'.join(self.path)} {_WORDS[self.op]} {' or '.join(self.values)}".rstrip()
 
 
+def _is_none_of(value: Any, values: tuple[str, ...]) -> bool:
+    """A list or an object is never plainly another value: it may hold one of these."""
+    text = as_text(value)
+    return value is None or (text is not None and text not in values)
+
+
 _Op = Callable[[Any, tuple[str, ...], Claims], bool]
 _OPS: Mapping[str, _Op] = {
     "present": lambda value, values, claims: value is not None,
     "absent": lambda value, values, claims: value is None,
     "in": lambda value, values, claims: as_text(value) in values,
-    # a list or an object is never plainly another value: it may hold one of these
-    "not_in": lambda value, values, claims: value is None or as_text(value) not in (None, *values),
+    "not_in": lambda value, values, claims: _is_none_of(value, values),
     "contains": lambda value, values, claims: not set(values).isdisjoint(texts(value)),
     # otp beside pwd is a second factor, alone it is the only one
     "with_another": lambda value, values, claims: (

@@ -119,10 +119,14 @@ class Identifier:
     def good_until(self, request: Request, way: Way, now: float) -> float:
         """Until when at least the same credential brings the same, as far as it depends on the time; 0 where nobody
         knows: of two credentials, of an opaque token, of a sign-in that must be fresh."""
-        sent = callers.sent(request) if self.api_keys is not None else None
-        if self.api_keys is None or sent is None or sent.key is None:
+        if self.api_keys is None:
             return way.until
-        return 0.0 if sent.authorization is not None else self.api_keys.good_until(sent.key, now)
+        if request.digest is None:
+            sent = callers.sent(request)
+            if sent.key is not None and sent.authorization is not None:
+                return 0.0
+        known = way.known
+        return self.api_keys.good_until(known.record.digest, now) if isinstance(known, KnownKey) else way.until
 
     def _by_both(self, keys: ApiKeys, authorization: str, key: str, may_wait: bool, now: float, way: Way) -> Identity:
         """The credential in force decides; what the other one would have brought is compared afterwards."""

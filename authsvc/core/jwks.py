@@ -70,7 +70,8 @@ class KeySet:
         """
         fitting = [key for key in self.keys if alg in key.verifiers and kid in (None, key.kid)]
         if issuers is not None:
-            fitting = [key for key in fitting if key.jwk.get("issuer") in (None, *issuers)]
+            named = (None, *issuers)
+            fitting = [key for key in fitting if key.jwk.get("issuer") in named]
         if kid is None and sum(key.listed_at >= self.fetched_at for key in fitting) != 1:
             return []
         return [key.verifiers[alg] for key in fitting][:MAX_CANDIDATES]

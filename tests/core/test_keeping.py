@@ -133,7 +133,7 @@ def test_two_credentials_are_never_kept(both):
 
 
 def test_a_key_that_is_gone_a_moment_later_is_good_until_nothing():
-    assert ApiKeys(lambda now: {}).good_until(TEXT, NOW) == 0
+    assert ApiKeys(lambda now: {}).good_until(DIGEST, NOW) == 0
 
 
 PLAN = Deprecation(NOW + 100, NOW + 300, 100, "https://x.example", (Window(NOW + 150, NOW + 160),))
