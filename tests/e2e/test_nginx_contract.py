@@ -21,7 +21,8 @@ from authsvc.core import paths
 from authsvc.core.model import Refused
 from authsvc.demo.echo import EchoServer
 from authsvc.demo.processes import BASE_CONFIG, TEMP_PATHS, Nginx, NotFound, free_port, lua_lines
-from scripted_auth import Answer, Headers, ScriptedAuth
+from authsvc.repeats import Repeats
+from scripted_auth import Answer, Headers, Question, ScriptedAuth
 
 SHIPPED = Path(__file__).parents[2] / "nginx"
 IDENTITY: Headers = (
@@ -192,6 +193,26 @@ def door(shared_door: Door) -> Door:
     shared_door.auth.answer = ALLOW
     shared_door.auth.questions.clear()
     return shared_door
+
+
+# ---- how it is asked ----
+
+
+@pytest.mark.parametrize("credential", [("Authorization", "Bearer t"), ("X-API-Key", "k")], ids=["token", "api key"])
+def test_nginx_asks_in_the_order_by_which_a_caller_is_known_again(door: Door, credential: tuple[str, str]) -> None:
+    targets = ("/api/x?a=1,2", "/api/x?a=1,2", "/api/y")
+    for target in targets:
+        assert door.call(target, headers=(credential,)).status == 200
+    first, *later = [as_sent(question) for question in door.auth.questions]
+    repeats = Repeats(lambda request: f"{request.method} {request.target} {request.served} {request.client_ip}")
+    repeats.learn(first, b"digest", False, "127.0.0.1")
+    told = [f"GET {target} {target.partition('?')[0]} 127.0.0.1" for target in targets[1:]]
+    assert [repeats.again(question) for question in later] == told
+
+
+def as_sent(question: Question) -> bytes:
+    fields = "".join(f"{name}: {value}\r\n" for name, value in question.headers)
+    return f"{question.line}\r\n{fields}\r\n".encode("latin-1")
 
 
 # ---- what the API gets ----
