@@ -45,9 +45,8 @@ class Answerer:
     def answer(self, request: Request, head: bytes = b"") -> tuple[int, Headers]:
         """Status and headers. `head` is the request's as it was sent, where that is known: when its caller comes again,
         `repeats` answers him. Raises `MustWait` where the request may not wait and would have to."""
-        generation = (
-            self._generation() if self._generation else ""
-        )  # before the decision: what changes meanwhile is not this generation's
+        # before the decision: what changes meanwhile is not this generation's
+        generation = self._generation() if self._generation else ""
         decision, headers = self._decided(request)
         who = decision.identity
         if head and decision.digest is not None and who is not None and decision.reason is Reason.ALLOWED:

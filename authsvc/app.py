@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import falcon
 
-from authsvc import door
 from authsvc.core.model import Reason
 from authsvc.core.response import Headers
+from authsvc.door import Answers as OfDoor
 from authsvc.door import Door
-from authsvc.wsgi import WsgiApp
+from authsvc.wsgi import AGAIN, WsgiApp
 
 Sink = Callable[..., None]
 
@@ -30,7 +30,7 @@ class KeyState(Protocol):
     def told(self) -> dict[str, Any]: ...
 
 
-class Answers(door.Answers, Protocol):
+class Answers(OfDoor, Protocol):
     """What the app needs from the service."""
 
     def ready(self) -> Mapping[str, KeyState]: ...
@@ -39,9 +39,16 @@ class Answers(door.Answers, Protocol):
     def journal(self) -> Any: ...
 
 
-def build_app(service: Answers) -> Door:
-    """The WSGI app: `/auth` by `Door`, the rest by falcon."""
-    return Door(service, _falcon_app(service))
+def build_app(service: Answers) -> WsgiApp:
+    """The WSGI app: `/auth` by `Door`, the rest by falcon. A plain function, for some ask an app for its signature, and
+    what is compiled has none."""
+    door = Door(service, _falcon_app(service))
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        return door(environ, start_response)
+
+    setattr(app, AGAIN, door.again)
+    return app
 
 
 def _falcon_app(service: Answers) -> WsgiApp:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from authsvc.core import migration
 from authsvc.core.callers import ApiKeys, Rollout
 from authsvc.core.migration import DAY_S, Deprecation, Window, phase
-from authsvc.core.model import Identity, MustWait, Reason, Request
+from authsvc.core.model import Forgotten, Identity, MustWait, Reason, Request
 from authsvc.core.rbac import Asks, rule
 from authsvc.core.stepup import Strength
 from keyworld import (
@@ -458,3 +458,82 @@ def test_who_a_caller_is_by_comes_from_one_place():
     assert key_gate().who.provider(found).name == "api_keys"
     assert key_gate().who.provider(decide(gate(), call(signed())).identity).name == "main"
     assert keys().book(NOW) is BOOK
+
+
+# ---- by a digest, where an earlier call brought the credential
+
+
+def by_digest(deciding, first, now=NOW, **changes):
+    """What comes of the same call with the digest by which its credential is remembered."""
+    known = deciding.decide(first, NOW)[0]
+    request = replace_credential(first, known.digest, known.identity.method == "api_key", **changes)
+    return known, deciding.decide(request, now)[0]
+
+
+def replace_credential(first, digest, by_key, **changes):
+    given = {"method": first.method, "target": first.target, "client_ip": first.client_ip, **changes}
+    return Request(**given, digest=digest, by_key=by_key)
+
+
+@pytest.mark.parametrize("rollout", [100, 50])
+def test_a_remembered_token_is_known_by_its_digest(rollout):
+    for deciding in (gate(), key_gate(percent=rollout)):
+        deciding.decide(call(a_token(EARLY)), NOW)
+        known, again = by_digest(deciding, call(a_token(EARLY)))
+        assert again == known
+        assert again.identity is known.identity
+        assert again.prepared is known.prepared is not None
+
+
+def test_a_token_that_was_just_verified_is_not_said_to_be_found():
+    assert decide(gate(), call(a_token(EARLY))).digest is None
+
+
+@pytest.mark.parametrize("now", [NOW + 1000, NOW - 1000])
+def test_a_token_that_is_good_no_more_is_asked_for(now):
+    deciding = gate()
+    deciding.decide(call(a_token(EARLY)), NOW)
+    with pytest.raises(Forgotten):
+        by_digest(deciding, call(a_token(EARLY)), now)
+
+
+def test_a_digest_that_nobody_knows_is_nobody():
+    for by_key in (False, True):
+        with pytest.raises(Forgotten):
+            key_gate().decide(Request("GET", "/orders", digest=b"x" * 32, by_key=by_key), NOW)
+
+
+def test_a_token_to_which_oidc_is_not_open_is_refused_by_its_digest_too():
+    deciding = key_gate(percent=50)
+    refused = [decide(deciding, call(a_token(LATE))) for _ in range(2)][1]
+    again = decide(deciding, replace_credential(call(), refused.digest, False))
+    assert again.reason is refused.reason is Reason.OIDC_NOT_OPEN
+    assert again == refused
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [(SILENT, True), (ANNOUNCED, True), (BROWNED_OUT, False), (GRACE, True), (OVER, False)],
+    ids=["silent", "announced", "browned out", "grace", "over"],
+)
+def test_a_key_is_known_by_its_digest_until_keys_end(now, told):
+    deciding = key_gate(plan=PLAN)
+    if not told:
+        with pytest.raises(Forgotten):
+            by_digest(deciding, key_call("good"), now)
+        return
+    _, again = by_digest(deciding, key_call("good"), now)
+    assert again == decide(deciding, key_call("good"), now)
+    assert again.reason is Reason.ALLOWED
+
+
+@pytest.mark.parametrize("name", ["revoked", "expired", "replaced"])
+def test_a_key_that_is_good_no_more_is_asked_for(name):
+    with pytest.raises(Forgotten):
+        key_gate().decide(Request("GET", "/orders", digest=RECORDS[name].digest, by_key=True), NOW)
+
+
+def test_of_two_credentials_none_is_known_by_a_digest():
+    deciding = key_gate()
+    for _ in range(3):
+        assert decide(deciding, key_call("of the user", a_token(EARLY))).digest is None

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from authsvc.core import response, stepup
-from authsvc.core.model import Decision, Identity, Quota, QuotaPolicy, Reason, Refused, StepUp
+from authsvc.core.model import Decision, Identity, Prepared, Quota, QuotaPolicy, Reason, Refused, StepUp
 
 YES = [Reason.ALLOWED, Reason.PUBLIC]
 NO = [reason for reason in Reason if reason not in YES]
@@ -384,3 +384,39 @@ def test_a_yes_has_no_challenge_whatever_was_asked_for(reason):
 
 def test_each_reason_has_a_title_of_its_own():
     assert len({response.face(reason).title for reason in Reason}) == len(Reason)
+
+
+# The same as text ----------------------------------------------------------------------------------------------------
+
+DIFFERING = [
+    {},
+    {"receipt": "r"},
+    {"receipt": "r", "quotas": (HOUR,), "tier": "gold"},
+    {"quotas": (HOUR,)},
+    {"receipt": "r", "quotas": (HOUR, SECOND)},
+    {"quotas": (SPENT,), "retry_after_s": 1},
+    {"shadow": "tried", "receipt": "r"},
+    {"notices": (("Deprecation", "@1"), ("X-Auth-Warning", "soon")), "quotas": (HOUR,)},
+    {"keep_s": 7},
+]
+
+
+@pytest.mark.parametrize("more", DIFFERING, ids=lambda more: " ".join(more) or "nothing")
+@pytest.mark.parametrize("style", ["ietf", "x", "both", "off"])
+@pytest.mark.parametrize("reason", [Reason.ALLOWED, Reason.PUBLIC, Reason.RATE_LIMITED, Reason.EXPIRED])
+def test_an_answer_put_together_of_what_was_made_once_is_the_answer(reason, style, more):
+    caller = Prepared()
+    for known in (None, caller, caller):
+        decision = Decision(reason, identity=person(), prepared=known, **more)
+        status, headers = response.render(decision, SECRET, style)
+        told, text = response.prepared(decision, SECRET, style)
+        assert (told, sorted(text.split("\r\n"))) == (status, sorted(response.lines(headers).split("\r\n")))
+        assert text.endswith("\r\n")
+    assert bool(caller.head) is (reason is Reason.ALLOWED and "keep_s" not in more)
+
+
+def test_what_is_made_once_of_one_caller_is_not_told_to_another():
+    first, second = Prepared(), Prepared()
+    for known, name in ((first, "u-1"), (second, "u-2"), (first, "u-1")):
+        decision = Decision(Reason.ALLOWED, identity=person(), prepared=known)
+        assert f"X-User-Id: {name}\r\n" in response.prepared(decision, [("X-User-Id", name)])[1]
