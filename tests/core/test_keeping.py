@@ -10,7 +10,7 @@ from authsvc.core import keeping, migration
 from authsvc.core.apikeys import ENTROPY_BYTES, ApiKey, mint
 from authsvc.core.callers import ApiKeys
 from authsvc.core.migration import Deprecation, Window
-from authsvc.core.model import Decision, Reason
+from authsvc.core.model import Decision, Reason, Request
 from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
 from authsvc.core.rbac import Asks, Policy, rule
 from authsvc.core.response import render
@@ -130,6 +130,17 @@ def test_two_credentials_are_never_kept(both):
     deciding = with_keys(ApiKey(DIGEST, "user-1"), both=both)
     assert kept(deciding, api_key=TEXT) == 0
     assert kept(deciding) == 4
+
+
+@pytest.mark.parametrize("fields", [{}, {"expires": NOW + 6}], ids=["lasting", "ending"])
+def test_a_yes_is_kept_as_long_for_a_credential_that_is_known_by_its_digest(fields):
+    for credential in ({"authorization": None, "api_key": TEXT}, {}):
+        deciding = with_keys(ApiKey(DIGEST, "acme", **fields))
+        known = [decide(deciding, call(token(), target="/kept/x", **credential)) for _ in range(2)][1]
+        by_key = known.identity.method == "api_key"
+        again = decide(deciding, Request("GET", "/kept/x", digest=known.digest, by_key=by_key))
+        assert (again.reason, again.keep_s) == (Reason.ALLOWED, known.keep_s)
+        assert again.keep_s > 0
 
 
 def test_a_key_that_is_gone_a_moment_later_is_good_until_nothing():
