@@ -7,10 +7,11 @@ import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from authsvc.adapters.store import MemoryStore, Store, StoreDown
 from authsvc.core import window
+from authsvc.core.bounded import Bounded
 from authsvc.core.model import Quota, QuotaPolicy, Reason, Unavailable
 from authsvc.core.ratelimit import Charge, Rate, policies
 from authsvc.core.window import Window
@@ -60,14 +61,7 @@ class _Wait:
     pause_s: float
 
 
-class _Memory(dict[Any, Any]):
-    """What is full forgets its oldest tenth. Threads that put at once find some of it gone already."""
-
-    def put(self, key: Any, value: Any) -> None:
-        if len(self) >= MAX_REMEMBERED:
-            for oldest in list(self)[: MAX_REMEMBERED // 10]:
-                self.pop(oldest, None)
-        self[key] = value
+_Closed = Bounded[str, int]  # what closed windows have counted, by the names of their counters
 
 
 class Limiter:
@@ -88,7 +82,9 @@ class Limiter:
         self._store, self._on_error, self._report = store, on_error, report
         self._processes, self._sample = processes, sample
         self._local = MemoryStore()
-        self._closed, self._pots, self._waits = _Memory(), _Memory(), _Memory()
+        self._closed: _Closed = Bounded(MAX_REMEMBERED)
+        self._pots: Bounded[str, _Pot] = Bounded(MAX_REMEMBERED)
+        self._waits: Bounded[str, _Wait] = Bounded(MAX_REMEMBERED)
         self._lent: dict[int, _Pot] = {}
         self._lock = threading.Lock()
 
@@ -97,7 +93,7 @@ class Limiter:
 
         Empty where the store is down and calls are let through meanwhile; `Unavailable` where they are not.
         """
-        pot = self._pots.get(charge.pot) or self._pot(charge)
+        pot = self._pots.known.get(charge.pot) or self._pot(charge)
         return self._leased(pot, charge, now) or self._waiting(charge, now) or self._counted(pot, charge, now)
 
     def tidy(self, now: float) -> None:
@@ -114,20 +110,20 @@ class Limiter:
         if not subjects:
             return
         with self._lock:
-            for key in [key for key, pot in list(self._pots.items()) if pot.subject in subjects]:
-                pot = self._pots.pop(key)
+            for key in [key for key, pot in list(self._pots.known.items()) if pot.subject in subjects]:
+                pot = self._pots.known.pop(key)
                 pot.forgotten = True
                 self._take_lease(pot)
-            for key in [key for key, wait in list(self._waits.items()) if wait.subject in subjects]:
-                self._waits.pop(key, None)
-            for name in [name for name in list(self._closed) if window.subject(name) in subjects]:
-                self._closed.pop(name, None)
+            for key in [key for key, wait in list(self._waits.known.items()) if wait.subject in subjects]:
+                self._waits.known.pop(key, None)
+            for name in [name for name in list(self._closed.known) if window.subject(name) in subjects]:
+                self._closed.known.pop(name, None)
 
     # ---- without a round trip
 
     def _pot(self, charge: Charge) -> _Pot:
         with self._lock:
-            pot: _Pot = self._pots.get(charge.pot) or _Pot(charge.subject, charge.tier.policies[0])
+            pot = self._pots.known.get(charge.pot) or _Pot(charge.subject, charge.tier.policies[0])
             self._pots.put(charge.pot, pot)
         return pot
 
@@ -157,7 +153,7 @@ class Limiter:
         return left
 
     def _waiting(self, charge: Charge, now: float) -> Quotas:
-        wait: _Wait | None = self._waits.get(charge.key)
+        wait = self._waits.known.get(charge.key)
         if wait is None or not wait.since <= now < wait.until:
             return ()
         gone = now - wait.since
@@ -178,7 +174,7 @@ class Limiter:
             if self._on_error == "deny":
                 raise Unavailable(Reason.LIMITS_UNAVAILABLE, str(trouble)) from trouble
             rates = [window.share(rate, self._processes()) for rate in charge.tier.rates]
-            return self._count(self._local, _Memory(), rates, charge.cost, pot, charge, now)
+            return self._count(self._local, Bounded(MAX_REMEMBERED), rates, charge.cost, pot, charge, now)
         finally:
             if asked != charge.cost:
                 pot.reserving = False
@@ -201,7 +197,7 @@ class Limiter:
         return asked
 
     def _count(
-        self, store: Store, closed: _Memory, rates: Sequence[Rate], asked: int, pot: _Pot, charge: Charge, now: float
+        self, store: Store, closed: _Closed, rates: Sequence[Rate], asked: int, pot: _Pot, charge: Charge, now: float
     ) -> Quotas:
         """Reserve `asked`, or as many as fit where the call itself does."""
         at = [window.window(rate, charge.subject, now) for rate in rates]
@@ -219,7 +215,7 @@ class Limiter:
         quotas = tuple(window.quota(*row) for row in rows)
         left = kept - charge.cost
         with self._lock:
-            self._waits.pop(charge.key, None)
+            self._waits.known.pop(charge.key, None)
             pot.used_at, pot.room = now, quotas[0].remaining
             if left and not pot.forgotten:
                 same = pot.at is not None and pot.at.number == rows[0][2].number
@@ -232,12 +228,12 @@ class Limiter:
         """None of the windows counts the call. The process remembers that, for a while that doubles, to his time."""
         quotas = tuple(_told(row, charge.cost) for row in rows)
         if store is self._local:
-            self._waits.pop(charge.key, None)  # the store may be back at any moment, and have room for him
+            self._waits.known.pop(charge.key, None)  # the store may be back at any moment, and have room for him
             return quotas
         refused = [row for row, quota in zip(rows, quotas, strict=True) if quota.refused]
         wait_s = max(window.wait_s(*row[1:], charge.cost) for row in refused)
         with self._lock:
-            last: _Wait | None = self._waits.get(charge.key)
+            last = self._waits.known.get(charge.key)
             again = bool(self._waiting(charge, now))  # calls at once are one refusal
             pause_s = FIRST_PAUSE_S if last is None else last.pause_s * (1 if again else 2)
             until = now + min(wait_s, pause_s)
@@ -261,9 +257,9 @@ def _told(row: _Row, cost: int) -> Quota:
     return window.quota(*row) if fits else window.refusal(policy, rate, at, before, counted, cost)
 
 
-def _closed_count(store: Store, closed: _Memory, at: Window) -> int:
+def _closed_count(store: Store, closed: _Closed, at: Window) -> int:
     """The closed window's count: it changes no more, so it is asked for once."""
-    known: int | None = closed.get(at.previous)
+    known = closed.known.get(at.previous)
     if known is None:
         text = store.get(at.previous)
         try:

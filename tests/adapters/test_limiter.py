@@ -443,7 +443,7 @@ def test_who_was_refused_while_another_thread_reserved_uses_what_was_reserved(wh
     limiter, charge = Limiter(shared()), call(who, BUSY)
     pot = limiter._pot(charge)
     passes(limiter, charge, NOW, 200)
-    limiter._waits[charge.key] = _Wait(who, (Quota(QuotaPolicy("t", 1, 1), 0, 9, True),), NOW, NOW + 9, 1)
+    limiter._waits.known[charge.key] = _Wait(who, (Quota(QuotaPolicy("t", 1, 1), 0, 9, True),), NOW, NOW + 9, 1)
     assert passes(limiter, charge, NOW, pot.left) > 0
 
 
@@ -533,8 +533,8 @@ def test_callers_without_end_take_no_memory_without_end_and_their_counts_stay(wh
     passes(limiter, call(who, HOUR), NOW, 9)
     for number in range(limiter_module.MAX_REMEMBERED + 10):
         limiter.spend(call(f"{who}:{number}", HOUR), NOW)
-    assert len(limiter._pots) <= limiter_module.MAX_REMEMBERED
-    assert len(limiter._closed) <= limiter_module.MAX_REMEMBERED
+    assert len(limiter._pots.known) <= limiter_module.MAX_REMEMBERED
+    assert len(limiter._closed.known) <= limiter_module.MAX_REMEMBERED
     assert passes(limiter, call(who, HOUR), NOW, 9) == 1
 
 
@@ -550,7 +550,7 @@ def test_threads_that_forget_and_remember_at_once_do_not_trip_over_each_other(wh
                 limiter.forget({f"{who}:{thread}:{number}"})
 
     in_threads(8, act)
-    assert len(limiter._closed) < limiter_module.MAX_REMEMBERED + 8
+    assert len(limiter._closed.known) < limiter_module.MAX_REMEMBERED + 8
 
 
 # ---- what is heard
@@ -665,7 +665,7 @@ def test_what_a_process_refuses_by_itself_pushes_out_nobody_who_waits(who: str) 
         limiter._waits.put(number, _Wait("", (), NOW, NOW + 9, 1))
     counting.broken = {"get", "incr_many"}
     assert passes(limiter, charge, NOW, 11) == 10
-    assert len(limiter._waits) == limiter_module.MAX_REMEMBERED
+    assert len(limiter._waits.known) == limiter_module.MAX_REMEMBERED
 
 
 def test_who_waited_before_an_outage_and_was_refused_in_it_waits_a_second_at_first_after_it(who: str) -> None:
