@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 ASKED = os.environ.get("AUTHSVC_COMPILE", "") not in ("", "0")
 MYPY = "mypy>=2.4"  # mypyc comes with it
 COMPILED = {
-    "authsvc": ("answering", "connection", "door", "httpwire", "repeats", "wsgi"),
+    "authsvc": ("answering", "connection", "door", "httpwire", "questions", "wsgi"),
     "authsvc/adapters": ("auditline", "limiter", "recorder", "tally", "tokenmemory"),
     "authsvc/core": (
         "bounded", "callers", "calls", "gate", "identify", "jwt", "keeping", "known", "model", "ratelimit",

@@ -9,7 +9,7 @@ from typing import Protocol
 from authsvc.core.gate import Gate
 from authsvc.core.model import Decision, Forgotten, MustWait, Reason, Request
 from authsvc.core.response import Headers, RateHeaders, lines, prepared, render
-from authsvc.repeats import Repeats
+from authsvc.questions import Questions
 from authsvc.wsgi import NO_BODY, STATUS_LINES
 
 GENERATION = "X-Auth-Generation"
@@ -40,32 +40,25 @@ class Answerer:
     ) -> None:
         self._gate, self._journal, self._rate_headers, self._generation = gate, journal, rate_headers, generation
         self._clock, self._timer = clock, timer
-        self.repeats = Repeats(self._again)
+        self.questions = Questions(self._answer)
 
-    def answer(self, request: Request, head: bytes = b"") -> tuple[int, Headers]:
-        """Status and headers. `head` is the request's as it was sent, where that is known: when its caller comes again,
-        `repeats` answers him. Raises `MustWait` where the request may not wait and would have to."""
+    def answer(self, request: Request) -> tuple[int, Headers]:
+        """Status and headers. Raises `MustWait` where the request may not wait and would have to."""
         # before the decision: what changes meanwhile is not this generation's
         generation = self._generation() if self._generation else ""
         decision, headers = self._decided(request)
-        who = decision.identity
-        if head and decision.digest is not None and who is not None and decision.reason is Reason.ALLOWED:
-            self.repeats.learn(head, decision.digest, who.method == "api_key", request.client_ip)
         status, said = render(decision, headers, self._rate_headers)
         if generation:
             said.append((GENERATION, generation))
         return status, said
 
-    def _again(self, request: Request) -> str | None:
-        """The head of the answer; `None` where the token is needed for it."""
+    def _answer(self, request: Request) -> tuple[str, Decision]:
+        """The head of the same answer, and the decision."""
         generation = self._generation() if self._generation else ""
-        try:
-            decision, headers = self._decided(request)
-        except (Forgotten, MustWait):
-            return None
+        decision, headers = self._decided(request)
         status, said = prepared(decision, headers, self._rate_headers)
         named = f"{GENERATION}: {generation}\r\n" if generation else ""
-        return f"HTTP/1.1 {STATUS_LINES[status]}\r\n{said}{named}{_NO_BODY}"
+        return f"HTTP/1.1 {STATUS_LINES[status]}\r\n{said}{named}{_NO_BODY}", decision
 
     def _decided(self, request: Request) -> tuple[Decision, Headers]:
         now, started = self._clock(), self._timer()  # a MustWait leaves no trace: the call is asked again

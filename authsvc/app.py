@@ -17,7 +17,7 @@ from authsvc.core.model import Reason
 from authsvc.core.response import Headers
 from authsvc.door import Answers as OfDoor
 from authsvc.door import Door
-from authsvc.wsgi import AGAIN, WsgiApp
+from authsvc.wsgi import AT_ONCE, WsgiApp
 
 Sink = Callable[..., None]
 
@@ -47,7 +47,7 @@ def build_app(service: Answers) -> WsgiApp:
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         return door(environ, start_response)
 
-    setattr(app, AGAIN, door.again)
+    setattr(app, AT_ONCE, door.at_once)
     return app
 
 

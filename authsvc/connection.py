@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from authsvc.httpwire import Answer, Environ, Head, Heads, Refusal
-from authsvc.wsgi import AGAIN, HEAD, MAY_WAIT, MUST_WAIT, WsgiApp
+from authsvc.wsgi import AT_ONCE, MAY_WAIT, MUST_WAIT, WsgiApp
 
 FIRST_BYTE_S = 10.0  # nginx connects when it has something to say
 HEAD_S = 5.0  # from the first byte of a head to its last; nginx sends it in one piece
@@ -46,7 +46,7 @@ class Shared:
         most: int,
     ) -> None:
         self.app, self.loop, self.trouble = app, loop, trouble
-        self._again: Callable[[bytes], str | None] | None = getattr(app, AGAIN, None)
+        self._at_once: Callable[[bytes], str | None] | None = getattr(app, AT_ONCE, None)
         self.environ_later = environ
         self.environ = {**environ, MAY_WAIT: False}
         self.keepalive_s, self.most = keepalive_s, most
@@ -84,10 +84,10 @@ class Shared:
             self.trouble("the app failed", problem)
             return answer_of(_BROKEN)
 
-    def ask_again(self, data: bytes) -> bytes | None:
-        """The app's answer where it knows this head by itself. Where it fails, the head is read as any other."""
+    def ask_at_once(self, data: bytes) -> bytes | None:
+        """The app's answer where it reads this head by itself. Where it fails, the head is read as any other."""
         try:
-            told = None if self._again is None else self._again(data)
+            told = None if self._at_once is None else self._at_once(data)
             return None if told is None else told.encode("latin-1")
         except Exception as problem:  # noqa: BLE001 - who has sent half a head must not be answered yet
             self.trouble("the app failed", problem)
@@ -177,19 +177,17 @@ class Connection(asyncio.Protocol):
 
     def _answer_all(self, data: bytes) -> None:
         """Answer what is complete, until an answer must be waited for."""
-        if self._heads.fresh and (told := self._shared.ask_again(data)) is not None:
+        if self._heads.fresh and (told := self._shared.ask_at_once(data)) is not None:
             self._write(told, b"", False)
             return
         try:
-            whole = self._heads.fresh
             for _ in range(PIPELINED):
                 head = self._heads.read(data)
                 if head is None:
                     self._wait_for_rest()
                     return
-                rest = self._heads.rest
-                self._answer(head, data if whole and not rest else b"")
-                data, whole = rest, True
+                self._answer(head)
+                data = self._heads.rest
                 if not data or self._over:
                     return
                 if self._holds:
@@ -204,10 +202,8 @@ class Connection(asyncio.Protocol):
             self._shared.trouble("the server failed", problem)
             self._write_empty(_BROKEN, last=True)
 
-    def _answer(self, head: Head, sent: bytes) -> None:
+    def _answer(self, head: Head) -> None:
         environ = head.environ(self._base)
-        if not head.last:
-            environ[HEAD] = sent
         self.idle = False
         answer = self._shared.ask(head, environ)
         if not environ.get(MUST_WAIT):

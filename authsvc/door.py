@@ -7,29 +7,29 @@ from typing import Any, Protocol
 
 from authsvc.core.model import MustWait, Reason, Request
 from authsvc.core.response import Headers
-from authsvc.wsgi import HEAD, MUST_WAIT, NO_BODY, STATUS_LINES, WsgiApp, to_request
+from authsvc.wsgi import MUST_WAIT, NO_BODY, STATUS_LINES, WsgiApp, to_request
 
 
 class Answers(Protocol):
     """Who decides."""
 
-    def answer(self, request: Request, head: bytes = b"") -> tuple[int, Headers]: ...
-    def again(self, head: bytes) -> str | None: ...
+    def answer(self, request: Request) -> tuple[int, Headers]: ...
+    def at_once(self, head: bytes) -> str | None: ...
     def refuse(self, reason: Reason) -> tuple[int, Headers]: ...
 
 
 class Door:
-    """Without a framework: 2.4 µs a call where falcon takes 8.5. `again` is for a server that knows of it."""
+    """Without a framework: 2.4 µs a call where falcon takes 8.5. `at_once` is for a server that knows of it."""
 
     def __init__(self, answers: Answers, others: WsgiApp) -> None:
         self._answers, self._others = answers, others
-        self.again = answers.again
+        self.at_once = answers.at_once
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != "/auth":
             return self._others(environ, start_response)
         try:
-            status, headers = self._answers.answer(to_request(environ), environ.get(HEAD, b""))
+            status, headers = self._answers.answer(to_request(environ))
         except MustWait:  # what is answered now is thrown away by the server that said so
             environ[MUST_WAIT] = True
             status, headers = self._answers.refuse(Reason.INTERNAL_ERROR)

@@ -90,7 +90,7 @@ class Service:
             clock=clock,
             timer=time.perf_counter,
         )
-        self.answer, self.again = self._answerer.answer, self._answerer.repeats.again
+        self.answer, self.at_once = self._answerer.answer, self._answerer.questions.at_once
         self._background = Background("limits", self._tend, TEND_S, self.journal.say)
 
     def _api_keys(self, settings: config.Settings) -> ApiKeys | None:

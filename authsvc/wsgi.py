@@ -9,9 +9,8 @@ from authsvc.core.model import Request
 
 MAY_WAIT = "authsvc.may_wait"  # a server with one thread for all sets it to False in the environ, and
 MUST_WAIT = "authsvc.must_wait"  # where this is then True, it asks again from another thread, without the former
-HEAD = "authsvc.head"  # in the environ: the request's head as it was sent, where nothing else came with it
-AGAIN = "again"  # an attribute of the app: asked with such a head it gives that of the answer, up to its empty line,
-# or None where it must be asked as WSGI has it
+AT_ONCE = "at_once"  # an attribute of the app: asked with a request's head that came alone, as it was sent, it gives
+# the head of the answer, up to its empty line, or None where it must be asked as WSGI has it
 WsgiApp = Callable[..., Iterable[bytes]]
 STATUS_LINES = {200: "200 OK", 401: "401 Unauthorized", 403: "403 Forbidden"}
 NO_BODY = [("Content-Length", "0"), ("Content-Type", "application/json")]  # PEP 3333's validator asks for a type
@@ -25,7 +24,7 @@ def to_request(environ: dict[str, Any]) -> Request:
         target=single_target(get("HTTP_X_ORIGINAL_URI")),
         served=get("HTTP_X_SERVED_PATH"),
         authorization=get("HTTP_AUTHORIZATION"),
-        client_ip=_single(get("HTTP_X_REAL_IP")),
+        client_ip=single(get("HTTP_X_REAL_IP")),
         id=get("HTTP_X_REQUEST_ID", ""),
         may_wait=get(MAY_WAIT, True),
         receipt=get("HTTP_X_AUTH_RECEIPT", ""),
@@ -33,7 +32,7 @@ def to_request(environ: dict[str, Any]) -> Request:
     )
 
 
-def _single(value: str | None) -> str | None:
+def single(value: str | None) -> str | None:
     """A header sent twice arrives joined by a comma: then nobody knows which one is true."""
     return None if value is None or "," in value else value
 

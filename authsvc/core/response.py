@@ -117,17 +117,23 @@ def face(reason: Reason) -> Face:
 
 
 def render(decision: Decision, identity_headers: Headers, rate_headers: RateHeaders = "ietf") -> tuple[int, Headers]:
-    """Status for nginx and headers. Starts as a refusal: 200 is set for a yes only."""
-    status, beginning = _BEGINNINGS[decision.reason]
-    headers = beginning.copy()
+    """Status for nginx and headers."""
+    headers = _BEGINNINGS[decision.reason][1].copy()
     if decision.allowed:
-        status = 200
         headers += identity_headers
         if decision.keep_s:
             headers[_KEPT] = ("X-Accel-Expires", str(decision.keep_s))
     else:
         headers += _refusal(decision, face(decision.reason))
-    return status, headers + _passing(decision, rate_headers)
+    return _status(decision), headers + _passing(decision, rate_headers)
+
+
+def _status(decision: Decision) -> int:
+    """Starts as a refusal: 200 is set here, and nowhere else."""
+    status = _BEGINNINGS[decision.reason][0]
+    if decision.allowed:
+        status = 200
+    return status
 
 
 def prepared(decision: Decision, identity_headers: Headers, rate_headers: RateHeaders = "ietf") -> tuple[int, str]:
@@ -136,15 +142,17 @@ def prepared(decision: Decision, identity_headers: Headers, rate_headers: RateHe
     if known is None or decision.reason is not Reason.ALLOWED or decision.keep_s:
         status, headers = render(decision, identity_headers, rate_headers)
         return status, lines(headers)
-    status = 200
     if not known.head:
         known.head = lines(_BEGINNINGS[Reason.ALLOWED][1] + identity_headers)
-    return status, known.head + _passing_lines(decision, rate_headers)
+    return _status(decision), known.head + _passing_lines(decision, rate_headers)
 
 
 def lines(headers: Headers) -> str:
-    """As they stand in HTTP."""
-    return "".join([f"{name}: {value}\r\n" for name, value in headers])
+    """As they stand in HTTP. Raises `ValueError` where one would be more than a line (RFC 9110 section 5.5)."""
+    said = [f"{name}: {value}" for name, value in headers]
+    if not "".join(said).isprintable():
+        raise ValueError("a header of the answer holds a control character")
+    return "\r\n".join([*said, ""])
 
 
 def _passing_lines(decision: Decision, rate_headers: RateHeaders) -> str:

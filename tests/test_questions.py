@@ -1,4 +1,4 @@
-"""Who asks again is answered without a look at his token, and just as if there had been one."""
+"""Questions in the shape of the includes are answered at once, and just as any server would answer them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsvc import repeats as repeats_module
+from authsvc import questions as questions_module
 from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.store import MemoryStore
 from authsvc.answering import Answerer
@@ -86,14 +86,15 @@ class Answers:
     """What the door needs, of a gate."""
 
     def __init__(self, answerer: Answerer) -> None:
-        self.answer, self.again = answerer.answer, answerer.repeats.again
+        self.answer, self.at_once = answerer.answer, answerer.questions.at_once
 
     def refuse(self, reason: Reason) -> tuple[int, Headers]:
         return render(Decision(reason), [])
 
 
 class World:
-    """A gate behind a connection of our worker's. `knows` is whether the server knows of `again`."""
+    """A gate behind a connection of our worker's. `knows` is whether the server knows of `at_once`, `by_wsgi` how
+    often it was asked as WSGI has it."""
 
     def __init__(self, deciding: Gate, style: RateHeaders = "ietf", generation: str = "", knows: bool = True) -> None:
         self.now, self.gate, self.journal = NOW, deciding, Written()
@@ -101,16 +102,21 @@ class World:
         self.answerer = Answerer(deciding, self.journal, style, word, clock=lambda: self.now, timer=lambda: 0.0)
         door = Door(Answers(self.answerer), _elsewhere)
         self.app: Any = door if knows else door.__call__
-        self.by_token = 0
+        self.by_wsgi = 0
         self.shared = Shared(self._asked, base_environ(False, "x"), Loop(), self._trouble, keepalive_s=75, most=9)  # type: ignore[arg-type]
         if knows:
-            self.shared._again = door.again
+            self.shared._at_once = door.at_once
         self.transport = Transport()
         self.connection = Connection(self.shared, Heads(4094, 100, 16384))
         self.connection.connection_made(self.transport)
 
+    @property
+    def by_token(self) -> int:
+        """How many were decided by the credential itself."""
+        return sum(request.digest is None for request, _ in self.journal.decisions)
+
     def _asked(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
-        self.by_token += 1
+        self.by_wsgi += 1
         return self.app(environ, start)
 
     def _trouble(self, what: str, problem: Exception) -> None:
@@ -208,7 +214,7 @@ def test_a_worker_that_knows_callers_again_answers_as_one_that_reads_every_crede
         for (r, d), (s, _) in zip(reading.journal.decisions, knowing.journal.decisions, strict=True)
     ]
     assert not knowing.journal.troubles + reading.journal.troubles
-    assert reading.by_token == len(questions)
+    assert reading.by_wsgi == len(questions)
 
 
 def forgetful(request: Request, other: Request) -> Request:
@@ -217,6 +223,14 @@ def forgetful(request: Request, other: Request) -> Request:
         request.authorization = request.api_key = None
         request.digest, request.by_key, request.may_wait = other.digest, other.by_key, False
     return request
+
+
+@pytest.mark.parametrize("who", CREDENTIALS)
+def test_a_question_in_the_shape_of_the_includes_needs_no_wsgi(who):
+    world = World(limited(api_keys=keys()))
+    for number, target in enumerate(("/orders/1", "/orders/2?q=1,2", "/public/x", "/admin/x", "/orders//x")):
+        world.ask(question(who, target=target, id_=number))
+    assert world.by_wsgi == 0
 
 
 def test_a_caller_is_known_again_whatever_he_asks_for():
@@ -278,6 +292,13 @@ def told(world: World, sent: bytes) -> bytes:
     return re.sub(rb"Date: [^\r]*", b"", b"".join(world.transport.written[before:]))
 
 
+UNANSWERED = {"a bare lf", "a bare lf at the end", "a folded target"}
+PLAIN = {  # questions like any of the includes'
+    "another host", "another address", "an api key too", "a letter of the token less", "another token", "no token",
+    "bearer in small letters", "two spaces after bearer", "no host",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("sent", OTHERS.values(), ids=OTHERS)
 def test_what_differs_from_a_known_question_is_read_as_any_other(sent: bytes) -> None:
     knowing, reading = World(judge()), World(judge(), knows=False)
@@ -287,6 +308,13 @@ def test_what_differs_from_a_known_question_is_read_as_any_other(sent: bytes) ->
     assert (known := knowing.by_token) == 2
     assert sorted(told(knowing, sent).split(b"\r\n")) == sorted(told(reading, sent).split(b"\r\n"))
     assert knowing.by_token - known == reading.by_token - 3
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_what_has_another_shape_than_the_questions_of_the_includes_is_read_as_wsgi_has_it(what):
+    world = World(judge(api_keys=keys()))
+    world.connection.data_received(OTHERS[what])
+    assert (world.by_wsgi == 0) is (what in PLAIN or what in UNANSWERED)
 
 
 @settings(deadline=None)
@@ -349,7 +377,7 @@ def test_where_the_shortcut_fails_the_head_is_read_as_any_other():
     def failing(head: bytes) -> str | None:
         raise ZeroDivisionError
 
-    world.shared._again = failing
+    world.shared._at_once = failing
     before = world.by_token
     assert world.ask(question(TOKENS[0]))[0] == 200
     assert (world.by_token - before, len(troubles)) == (1, 1)
@@ -429,12 +457,14 @@ def test_keys_end_for_a_known_caller_as_it_was_announced(now, status):
     assert world.by_token - before == (0 if status == 200 else 1)
 
 
-def test_a_key_that_stands_for_another_digest_is_nobodys():
-    """A book that gives the record of another key, by a mistake of its own, opens no door."""
-    world = World(judge(api_keys=keys()))
-    world.answerer.repeats.learn(question(f"X-API-Key: {TEXTS['good']}"), b"x" * 32, True, "192.0.2.1")
-    assert world.ask(question(f"X-API-Key: {TEXTS['good']}"))[0] == 200
-    assert world.by_token == 1
+def test_a_digest_that_is_nobodys_opens_no_door():
+    world, sent = known(judge()), question(TOKENS[0])
+    [caller] = world.answerer.questions._callers.known.values()
+    caller.digest = b"x" * 32
+    assert [world.ask(sent)[0] for _ in range(2)] == [200, 200]
+    assert world.by_token == 3  # by the token itself, which is what was sent
+    caller.by_key, caller.digest = True, b"y" * 32
+    assert world.ask(sent)[0] == 200
 
 
 def test_a_path_that_he_may_not_is_refused_to_a_known_caller():
@@ -462,23 +492,23 @@ def test_who_was_forgotten_is_verified_by_his_token():
 def test_the_oldest_callers_are_forgotten_and_answered_all_the_same():
     world = World(judge())
     tokens = [token(sub=f"u-{number}") for number in range(3)]
-    world.answerer.repeats._callers = type(world.answerer.repeats._callers)(2)
+    world.answerer.questions._callers = type(world.answerer.questions._callers)(2)
     for number in range(30):
         assert world.ask(question(tokens[number % 3], id_=number))[0] == 200
-        assert len(world.answerer.repeats._callers.known) <= 2
+        assert len(world.answerer.questions._callers.known) <= 2
 
 
 def test_long_calls_are_answered_and_not_remembered():
     world = known(judge())
-    for length in (repeats_module.MOST_CALL_BYTES, 8000, repeats_module.MOST_BYTES):
+    for length in (questions_module.MOST_CALL_BYTES, 8000, questions_module.MOST_BYTES):
         status, _ = world.ask(question(TOKENS[0], target="/orders/" + "x" * length, served="/orders/1"))
         assert status in (200, 403, 431)
-    assert all(len(part) <= repeats_module.MOST_CALL_BYTES for part in world.answerer.repeats._calls.known)
+    assert all(len(part) <= questions_module.MOST_CALL_BYTES for part in world.answerer.questions._calls.known)
 
 
 def test_no_token_lies_in_what_is_remembered_of_callers():
     world = known(judge())
-    kept = world.answerer.repeats._callers.known
+    kept = world.answerer.questions._callers.known
     assert all(TOKENS[0].encode() not in who and len(who) == 32 for who in kept)
 
 
