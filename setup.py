@@ -15,7 +15,7 @@ COMPILED = {
     "authsvc": ("answering", "connection", "door", "httpwire", "questions", "wsgi"),
     "authsvc/adapters": ("auditline", "limiter", "recorder", "tally", "tokenmemory"),
     "authsvc/core": (
-        "bounded", "callers", "calls", "gate", "identify", "jwt", "keeping", "known", "model", "ratelimit",
+        "bounded", "callers", "calls", "claims", "gate", "identify", "jwt", "keeping", "known", "model", "provider", "ratelimit",
         "rbac", "receipt", "response", "stepup", "strict", "window",
     ),
 }  # fmt: skip
