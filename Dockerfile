@@ -1,13 +1,13 @@
 # Build: what pip needs stays in this stage.
 FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# a compiler, for gunicorn's C parser and for what AUTHSVC_COMPILE makes of authsvc
+# a compiler, for gunicorn's C parser and for authsvc's own modules
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python -m venv --without-pip /opt/authsvc
 WORKDIR /src
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY authsvc ./authsvc
-RUN AUTHSVC_COMPILE=1 pip --python /opt/authsvc/bin/python install --compile .
+RUN pip --python /opt/authsvc/bin/python install --compile .
 
 # Run: Python, authsvc, nothing that builds or installs.
 FROM python:3.11-slim

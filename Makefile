@@ -81,7 +81,7 @@ $(READY): pyproject.toml
 	.ci/have cc=gcc,libc6-dev "$$("$$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')/Python.h=python$$version-dev"; \
 	echo "setting up $(VENV) with Python $$version"; \
 	"$$python" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@AUTHSVC_COMPILE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 # nginx is needed, memcached is not by the demo; both say so themselves when they are missing.

@@ -1,7 +1,9 @@
-"""What pyproject.toml cannot say: AUTHSVC_COMPILE=1 makes machine code of the modules that every call runs through.
+"""What pyproject.toml cannot say: the modules that every call runs through are made machine code, unless
+AUTHSVC_COMPILE=0 says that they are to stay plain Python.
 
-mypyc (https://mypyc.readthedocs.io) compiles the typed Python as it stands; nothing is written for it, and every module
-runs as plain Python too. It takes a C compiler and Python's headers, and a minute.
+mypyc (https://mypyc.readthedocs.io) compiles the typed Python as it stands, and every module runs as plain Python too.
+It takes what gunicorn's parser takes, a C compiler and Python's headers, and a minute. An editable install is never
+compiled: it would go on with what was compiled before an edit.
 """
 
 import os
@@ -9,25 +11,21 @@ import sys
 
 from setuptools import Extension, setup
 
-ASKED = os.environ.get("AUTHSVC_COMPILE", "") not in ("", "0")
-MYPY = "mypy>=2.4"  # mypyc comes with it
+WANTED = os.environ.get("AUTHSVC_COMPILE", "1") != "0"
+MYPY = "mypy~=2.4.0"  # mypyc comes with it; what another one makes of this was not tested
 COMPILED = {
     "authsvc": ("answering", "connection", "door", "httpwire", "questions", "wsgi"),
     "authsvc/adapters": ("auditline", "limiter", "recorder", "tally", "tokenmemory"),
     "authsvc/core": (
-        "bounded", "callers", "calls", "claims", "gate", "identify", "jwt", "keeping", "known", "model", "provider", "ratelimit",
-        "rbac", "receipt", "response", "stepup", "strict", "window",
+        "bounded", "callers", "calls", "claims", "gate", "identify", "jwt", "keeping", "known", "model", "provider",
+        "ratelimit", "rbac", "receipt", "response", "stepup", "strict", "window",
     ),
 }  # fmt: skip
 
 
 def compiled() -> list[Extension]:
-    """The extension modules, where they were asked for and this is when they are built."""
-    if not ASKED:
-        return []
-    if "editable_wheel" in sys.argv:
-        sys.exit("AUTHSVC_COMPILE is for wheels: an editable install would go on with what was compiled before an edit")
-    if not {"bdist_wheel", "build_ext"} & set(sys.argv):
+    """The extension modules, where they are wanted and this is when they are built."""
+    if not WANTED or not {"bdist_wheel", "build_ext"} & set(sys.argv):
         return []
     from mypyc.build import mypycify
 
@@ -36,4 +34,4 @@ def compiled() -> list[Extension]:
     return mypycify([*checks, *files], opt_level="3", debug_level="0", group_name="authsvc")
 
 
-setup(ext_modules=compiled(), setup_requires=[MYPY] if ASKED else [])
+setup(ext_modules=compiled(), setup_requires=[MYPY] if WANTED else [])

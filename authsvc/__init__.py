@@ -6,6 +6,6 @@ __version__ = "0.1.0"
 
 
 def build() -> str:
-    """How the modules that every call runs through were built: `compiled` (AUTHSVC_COMPILE=1) or `plain Python`."""
+    """How the modules that every call runs through were built: `compiled`, or `plain Python` (AUTHSVC_COMPILE=0)."""
     one = find_spec("authsvc.httpwire")
     return "plain Python" if one is None or str(one.origin).endswith(".py") else "compiled"

@@ -81,7 +81,7 @@ class Bench:
             facts=known,
             shape=f"medians of {o.rounds} x {o.seconds} s, {o.connections} connections, {o.workers} workers",
             names={offer.key: offer.name for offer in OFFERS if offer.key in self.runs},
-            plain={offer.key: offer.plain for offer in OFFERS},
+            bare={offer.key: offer.bare for offer in OFFERS},
             figures={key: medians(runs) for key, runs in self.runs.items()},
             rate=self.rate,
             paced={key: medians(runs) for key, runs in self.paced.items() if runs},
@@ -105,9 +105,11 @@ def chosen(only: str) -> list[Offer]:
 
 def measured(options: argparse.Namespace, say: Say) -> tuple[Result, dict[str, list[Figures]]]:
     known = [*facts(), *filter(None, [versions()])]
+    if options.plain:
+        known.append("all of authsvc is plain Python")
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="authsvc-bench-")))
-        world = World(running, folder, options.workers, options.rounds, options.seconds)
+        world = World(running, folder, options.workers, options.rounds, options.seconds, options.plain)
         bench = Bench(options, world, say)
         bench.run()
     return bench.result(known), bench.runs
@@ -130,6 +132,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each; medians are shown (3)")
     parser.add_argument("--connections", type=int, default=32, help="kept open at once (32)")
     parser.add_argument("--workers", type=int, default=2, help="workers of authsvc (2)")
+    parser.add_argument(
+        "--plain", action="store_true", help="authsvc as it lies here, which needs no minute to compile"
+    )
     parser.add_argument("--only", default="", metavar="KEYS", help="these rows, such as A,C,R,R0")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="table and picture go there")
     parser.add_argument("--json", action="store_true", help="every run as JSON on standard output")

@@ -15,7 +15,7 @@ class Result:
     facts: list[str]
     shape: str
     names: Mapping[str, str]  # of the rows, in their order
-    plain: Mapping[str, str]  # the key of the same front without authentication, by the key of the row
+    bare: Mapping[str, str]  # the key of the same front without authentication, by the key of the row
     figures: Mapping[str, Figures]
     rate: int = 0
     paced: Mapping[str, Figures] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Result:
 
     def added_us(self, key: str) -> float:
         """CPU a request of all processes, beyond what the same front costs without authentication."""
-        return self.figures[key].all_us - self.figures[self.plain[key]].all_us
+        return self.figures[key].all_us - self.figures[self.bare[key]].all_us
 
     @property
     def errors(self) -> int:
@@ -40,30 +40,31 @@ class Keys(NamedTuple):
     first: str
 
 
-PLAIN, COMPILED = Keys("C", "B", "L"), Keys("W", "X", "Y")
+INSTALLED, PLAIN = Keys("C", "B", "L"), Keys("W", "X", "Y")
 Value = Callable[[Result, Keys], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """`value` of the figures named must be at least, or at most, `bound`: of both builds, or only of `plain` Python."""
+    """`value` of the figures named must be at least, or at most, `bound`: of authsvc as it is installed, and unless
+    `alone` of plain Python too."""
 
     words: str
     bound: float
     value: Value
     at_least: bool = False
     unit: str = ""
-    plain: bool = False
+    alone: bool = False
 
     def judged(self, result: Result) -> tuple[str, ...] | None:
-        """Words, bound, what was measured and whether it was kept, and both again of what was compiled; None where a
-        row it needs was left out."""
-        plainly = self._judged(result, PLAIN)
-        if plainly is None:
+        """Words, bound, what was measured and whether it was kept, and both again of plain Python; None where a row it
+        needs was left out."""
+        installed = self._judged(result, INSTALLED)
+        if installed is None:
             return None
         bound = f"{'at least' if self.at_least else 'at most'} {self.bound:g}{self.unit}"
-        compiled = None if self.plain else self._judged(result, COMPILED)
-        return self.words, bound, *plainly, *(compiled or ("–", "–"))
+        plain = None if self.alone else self._judged(result, PLAIN)
+        return self.words, bound, *installed, *(plain or ("–", "–"))
 
     def _judged(self, result: Result, keys: Keys) -> tuple[str, str] | None:
         """The median of what each round says: a neighbour of the machine takes from rows that follow each other, so he
@@ -110,7 +111,7 @@ def _p99(r: Result, keys: Keys) -> float:
 
 PROMISES = (
     Promise("C, requests a second, of the null ceiling A", 0.85, _throughput("A"), at_least=True),
-    Promise("V, requests a second, of U: the same before an API", 0.85, _throughput("U", "V"), True, plain=True),
+    Promise("V, requests a second, of U: the same before an API", 0.85, _throughput("U", "V"), True, alone=True),
     Promise("C, requests a second, of the same under gthread G", 4, _throughput("G"), at_least=True),
     Promise("C, CPU a request in the service", 50, lambda r, keys: r.figures[keys.full].service_us, unit=" µs"),
     Promise("limited C, CPU in the service, of unlimited B", 1.1, _limited),
@@ -121,9 +122,9 @@ PROMISES = (
     Promise("C, CPU added to nginx, of what R adds to HAProxy", 1, _added("R")),
     Promise("C, CPU added to nginx, of what Q adds to Envoy", 0.5, _added("Q")),
     Promise("first sight of an RS256 token L adds to B", 70, _first_sight, unit=" µs"),
-    Promise("10,000 rules J, CPU in the service, of C", 1.1, _of_full("J"), plain=True),
-    Promise("100 providers K, CPU in the service, of C", 1.1, _of_full("K"), plain=True),
-    Promise("decision cache O, requests a second, of A", 1.2, _throughput("A", "O"), True, plain=True),
+    Promise("10,000 rules J, CPU in the service, of C", 1.1, _of_full("J"), alone=True),
+    Promise("100 providers K, CPU in the service, of C", 1.1, _of_full("K"), alone=True),
+    Promise("decision cache O, requests a second, of A", 1.2, _throughput("A", "O"), True, alone=True),
     Promise("C, p99 at half of its rate, of A at the same", 2, _p99),
 )
 

@@ -17,7 +17,7 @@ HEADS = (
     "errors",
 )
 PACED = ("requests/s", "p50 ms", "p99 ms", "service µs", "nginx µs", "memcached µs", "all µs", "errors")
-PROMISED = ("promised", "bound", "plain Python", "kept", "compiled (W, X, Y)", "kept")
+PROMISED = ("promised", "bound", "authsvc", "kept", "plain Python (W, X, Y)", "kept")
 MADE = '<!-- Made by `make bench ARGS="--write docs"`. Do not edit. -->\n'
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 NOTE = (
@@ -46,7 +46,7 @@ def _cells(result: Result, key: str) -> Iterable[str]:
     yield f"{f.requests_s / null.requests_s:.0%}" if null else "–"
     yield from (f"{f.p50_ms:.2f}", f"{f.p99_ms:.2f}")
     yield from (f"{us:.0f}" for us in (f.service_us, f.nginx_us, f.memcached_us, f.all_us))
-    known = result.plain[key] in result.figures and result.plain[key] != key
+    known = result.bare[key] in result.figures and result.bare[key] != key
     yield f"{result.added_us(key):.0f}" if known else "–"
     yield str(f.errors)
 

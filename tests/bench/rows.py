@@ -7,7 +7,7 @@ it. Between nginx and whoever answers there is a unix socket, for the null ceili
 import http.client
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,10 +116,13 @@ class Door:
 
 
 class World:
-    """Everything that runs, each part from the moment it is asked for until `running` ends."""
+    """Everything that runs, each part from the moment it is asked for until `running` ends. `plain` is for all of
+    authsvc's rows."""
 
-    def __init__(self, running: ExitStack, folder: Path, workers: int, rounds: int, seconds: int) -> None:
-        self.running, self.folder, self.workers = running, folder, workers
+    def __init__(
+        self, running: ExitStack, folder: Path, workers: int, rounds: int, seconds: int, plain: bool = False
+    ) -> None:
+        self.running, self.folder, self.workers, self._all_plain = running, folder, workers, plain
         folder.chmod(0o755)  # started by root, nginx works as another user and must reach the sockets
         self.issuer = running.enter_context(Issuer())
         self.mint = running.enter_context(Mint(self.issuer, folder))
@@ -158,26 +161,17 @@ class World:
         return Door(self.nginx(NO_AUTH))
 
     @cached_property
-    def compiled(self) -> Door:
-        """authsvc with machine code in it, in place of the one that runs this."""
-        path = {"PYTHONPATH": str(compiled.folder()), "PYTHONSAFEPATH": "1"}
-        door = self.authsvc("compiled", environment=path)
-        if not compiled.runs_in(door.service):
-            raise NotStarted("what was compiled is not what runs")
-        return door
+    def plain(self) -> Door:
+        """authsvc as AUTHSVC_COMPILE=0 leaves it."""
+        return self.authsvc("plain", plain=True)
 
     def authsvc(
-        self,
-        name: str = "main",
-        worker: str = "fast",
-        rules: int = 10,
-        issuers: int = 1,
-        environment: Mapping[str, str] | None = None,
+        self, name: str = "main", worker: str = "fast", rules: int = 10, issuers: int = 1, plain: bool = False
     ) -> Door:
         """authsvc behind an nginx; the one of a name is started once."""
         if name not in self._doors:
             (folder := self.folder / name).mkdir(mode=0o755)
-            served = self._served(self._config(rules, issuers), folder, worker, environment or {})
+            served = self._served(self._config(rules, issuers), folder, worker, plain)
             self._doors[name] = Door(self.nginx(FRONT, served.upstream), served.pid)
         return self._doors[name]
 
@@ -188,7 +182,7 @@ class World:
             raise NotFound("this authsvc makes no files for an nginx that keeps decisions")
         (folder := self.folder / "keeping").mkdir(mode=0o755)
         config = self._config(10, 1).replace("authorization:\n", "authorization:\n  decision_cache: 5s\n")
-        served = self._served(config, folder, "fast", {})
+        served = self._served(config, folder, "fast")
         front = FRONT.replace("authsvc-http.conf;", f"authsvc-http.conf; include {CACHE_FILE};", 1)
         front = front.replace("authsvc-server.conf", "authsvc-cache-server.conf")
         return Door(self.nginx(front, served.upstream, lua_lines()), served.pid)
@@ -200,11 +194,15 @@ class World:
         files = nginx.render(nginx.DEFAULT_HEADERS, upstream=upstream)
         return self.running.enter_context(Nginx(f"{base}http {{\n{TEMP_PATHS}{inside}}}\n", port, files))
 
-    def _served(self, config: str, folder: Path, worker: str, more: Mapping[str, str]) -> Authsvc:
-        environment = {**demo_environment(self.issuer, self.memcached), **more}
+    def _served(self, config: str, folder: Path, worker: str, plain: bool = False) -> Authsvc:
+        plain = plain or self._all_plain
+        installed = {} if plain else {"PYTHONPATH": str(compiled.folder()), "PYTHONSAFEPATH": "1"}
+        environment = {**demo_environment(self.issuer, self.memcached), **installed}
         served = Authsvc(config, folder, environment, self.workers, worker=worker, path=folder / "authsvc.sock")
         served.start_deadline_s = START_DEADLINE_S
         self.running.enter_context(served).wait_for("/readyz")
+        if compiled.runs_in(served.pid) is plain:
+            raise NotStarted("what was built is not what runs")
         return served
 
     def _config(self, rules: int, issuers: int) -> str:
@@ -256,12 +254,12 @@ class World:
 
 
 class Offer(NamedTuple):
-    """A row before it is built. `plain` is the key of the same front without authentication."""
+    """A row before it is built. `bare` is the key of the same front without authentication."""
 
     key: str
     name: str
     make: Callable[[World], Row]
-    plain: str = "Z"
+    bare: str = "Z"
     open: bool = False  # to anybody, as the null ceiling is
 
 
@@ -303,8 +301,8 @@ OURS = (
     Offer("O", "as B, decision cache in nginx", lambda w: w.unlimited(w.keeping)),
     Offer("U", "as A, before an API", lambda w: w.null_before_api.row(w.tokens("enterprise")), open=True),
     Offer("V", "as C, before an API", lambda w: w.full(w.before_api)),
-    Offer("W", "as C, compiled", lambda w: w.full(w.compiled)),
-    Offer("X", "as B, compiled", lambda w: w.unlimited(w.compiled)),
-    Offer("Y", "as L, compiled", lambda w: w.first_sight(w.compiled, "RS256")),
+    Offer("W", "as C, plain Python", lambda w: w.full(w.plain)),
+    Offer("X", "as B, plain Python", lambda w: w.unlimited(w.plain)),
+    Offer("Y", "as L, plain Python", lambda w: w.first_sight(w.plain, "RS256")),
     Offer("Z", "nginx without auth_request", lambda w: w.no_auth.row(w.tokens("enterprise")), open=True),
 )

@@ -13,7 +13,16 @@ import pytest
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_it_measures_without_an_error() -> None:
     rows = "A,B,C,D,E,F,G,H,K,L,Z"  # of each kind of row one; no peer
-    command = [sys.executable, Path(__file__).with_name("bench.py"), "--seconds", "1", "--rounds", "1", "--json"]
+    command = [
+        sys.executable,
+        Path(__file__).with_name("bench.py"),
+        "--seconds",
+        "1",
+        "--rounds",
+        "1",
+        "--plain",
+        "--json",
+    ]
     done = subprocess.run([*command, "--only", rows], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)

@@ -21,7 +21,7 @@ RESULT = Result(
     facts=["2 cores, a machine <made up>"],
     shape="medians of 3 x 5 s",
     names={"A": "null", "C": "full", "R": "HAProxy", "Z": "nginx", "R0": "HAProxy without"},
-    plain={"A": "Z", "C": "Z", "R": "R0", "Z": "Z", "R0": "Z"},
+    bare={"A": "Z", "C": "Z", "R": "R0", "Z": "Z", "R0": "Z"},
     figures={
         "A": figures(10_000), "C": figures(9_000, 40), "R": figures(8_000, 60, 0),
         "Z": figures(50_000, 0, 10), "R0": figures(40_000, 10, 0),
@@ -45,8 +45,8 @@ def test_a_promise_is_judged_where_its_rows_were_measured() -> None:
     assert len(said) == 5 < len(PROMISES)
 
 
-def test_what_was_compiled_is_judged_beside_plain_python_by_its_own_rows() -> None:
-    both = replace(RESULT, figures={**RESULT.figures, "W": figures(9_500, 30)}, plain={**RESULT.plain, "W": "Z"})
+def test_plain_python_is_judged_beside_what_is_installed_by_its_own_rows() -> None:
+    both = replace(RESULT, figures={**RESULT.figures, "W": figures(9_500, 30)}, bare={**RESULT.bare, "W": "Z"})
     said = {words: rest for words, _, *rest in judged(both)}
     assert said["C, requests a second, of the null ceiling A"] == ["0.90", "yes", "0.95", "yes"]
     assert said["C, CPU added to nginx, of what R adds to HAProxy"] == ["1.20", "no", "1.00", "yes"]
