@@ -166,10 +166,10 @@ class Failing:
     def __init__(self) -> None:
         self.journal = Journal(lines=io.StringIO())
 
-    def answer(self, request: Request, head: bytes = b"") -> tuple[int, Headers]:
+    def answer(self, request: Request) -> tuple[int, Headers]:
         raise RuntimeError("secret in an exception")
 
-    def again(self, head: bytes) -> str | None:
+    def at_once(self, head: bytes) -> str | None:
         return None
 
     def refuse(self, reason: Reason) -> tuple[int, Headers]:
@@ -193,10 +193,10 @@ class Marking:
     def __init__(self) -> None:
         self.journal = Journal(lines=io.StringIO())
 
-    def answer(self, request: Request, head: bytes = b"") -> tuple[int, Headers]:
+    def answer(self, request: Request) -> tuple[int, Headers]:
         return 200, HEADERS
 
-    def again(self, head: bytes) -> str | None:
+    def at_once(self, head: bytes) -> str | None:
         return None
 
     def refuse(self, reason: Reason) -> tuple[int, Headers]:

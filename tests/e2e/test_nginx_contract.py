@@ -18,10 +18,10 @@ import pytest
 
 from authsvc import nginx
 from authsvc.core import paths
-from authsvc.core.model import Refused
+from authsvc.core.model import Decision, Reason, Refused, Request
 from authsvc.demo.echo import EchoServer
 from authsvc.demo.processes import BASE_CONFIG, TEMP_PATHS, Nginx, NotFound, free_port, lua_lines
-from authsvc.repeats import Repeats
+from authsvc.questions import Questions
 from scripted_auth import Answer, Headers, Question, ScriptedAuth
 
 SHIPPED = Path(__file__).parents[2] / "nginx"
@@ -199,15 +199,20 @@ def door(shared_door: Door) -> Door:
 
 
 @pytest.mark.parametrize("credential", [("Authorization", "Bearer t"), ("X-API-Key", "k")], ids=["token", "api key"])
-def test_nginx_asks_in_the_order_by_which_a_caller_is_known_again(door: Door, credential: tuple[str, str]) -> None:
+def test_nginx_asks_in_the_order_that_is_read_at_once(door: Door, credential: tuple[str, str]) -> None:
     targets = ("/api/x?a=1,2", "/api/x?a=1,2", "/api/y")
     for target in targets:
         assert door.call(target, headers=(credential,)).status == 200
-    first, *later = [as_sent(question) for question in door.auth.questions]
-    repeats = Repeats(lambda request: f"{request.method} {request.target} {request.served} {request.client_ip}")
-    repeats.learn(first, b"digest", False, "127.0.0.1")
-    told = [f"GET {target} {target.partition('?')[0]} 127.0.0.1" for target in targets[1:]]
-    assert [repeats.again(question) for question in later] == told
+    read: list[Request] = []
+    questions = Questions(lambda request: (f"{read.append(request)}", Decision(Reason.NO_CREDENTIALS)))
+    for question in door.auth.questions:
+        assert questions.at_once(as_sent(question))
+    name, text = credential
+    sent = {"authorization" if name == "Authorization" else "api_key": text}
+    assert read == [
+        Request("GET", target, id=question.request_id, served=target[:6], client_ip="127.0.0.1", may_wait=False, **sent)
+        for target, question in zip(targets, door.auth.questions, strict=True)
+    ]
 
 
 def as_sent(question: Question) -> bytes:
