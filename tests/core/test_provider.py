@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authsvc import build
 from authsvc.core import provider as room
 from authsvc.core.claims import Condition, Demand
 from authsvc.core.model import Reason, Refused
@@ -147,33 +148,32 @@ def test_an_exact_issuer_goes_before_a_template_and_templates_in_their_order():
     assert found("https://second", {}).name == "second"
 
 
-class Asked(room.Provider):
-    """A provider that says when it is asked whether an issuer is its own."""
-
-    def accepts_issuer(self, issuer, claims):
-        asked.append(self.name)
-        return super().accepts_issuer(issuer, claims)
-
-
-asked = []
-
-
-def many(count):
+def many(count, kind=room.Provider):
     """So many providers, each of any tenant, with an issuer of its own too."""
     templates = [
         (f"https://v2-{n}.example.com/{{tenantid}}", f"https://v1-{n}.example.com/{{tenantid}}/") for n in range(count)
     ]
     return [
-        Asked(f"p{n}", f"https://{n}.example.com", frozenset(), frozenset(), issuer_templates=both)
+        kind(f"p{n}", f"https://{n}.example.com", frozenset(), frozenset(), issuer_templates=both)
         for n, both in enumerate(templates)
     ]
 
 
+@pytest.mark.skipif(build() == "compiled", reason="nothing can inherit from what is compiled, so nobody can count")
 @pytest.mark.parametrize(
     "issuer", ["https://{n}.example.com", "https://v2-{n}.example.com/{t}", "https://v1-{n}.example.com/{t}/"]
 )
 def test_of_a_hundred_providers_at_most_one_is_asked(issuer):
-    providers = Providers(many(100))
+    asked = []
+
+    class Asked(room.Provider):
+        """A provider that says when it is asked whether an issuer is its own."""
+
+        def accepts_issuer(self, issuer, claims):
+            asked.append(self.name)
+            return room.Provider.accepts_issuer(self, issuer, claims)
+
+    providers = Providers(many(100, Asked))
     for number in (0, 57, 99):
         asked.clear()
         assert providers.find(issuer.format(n=number, t=OURS), {"tid": OURS}).name == f"p{number}"
