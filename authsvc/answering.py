@@ -14,6 +14,7 @@ from authsvc.wsgi import NO_BODY, STATUS_LINES
 
 GENERATION = "X-Auth-Generation"
 _NO_BODY = lines(NO_BODY)
+_FAILED = Decision(Reason.INTERNAL_ERROR, retry_after_s=1)
 
 
 class Journal(Protocol):
@@ -56,7 +57,12 @@ class Answerer:
         """The head of the same answer, and the decision."""
         generation = self._generation() if self._generation else ""
         decision, headers = self._decided(request)
-        status, said = prepared(decision, headers, self._rate_headers)
+        try:
+            status, said = prepared(decision, headers, self._rate_headers)
+        except Exception:  # noqa: BLE001 - it is counted by now: who asked must not be asked to count it again
+            self._journal.trouble("internal_error")
+            decision = _FAILED
+            status, said = prepared(decision, [])
         named = f"{GENERATION}: {generation}\r\n" if generation else ""
         return f"HTTP/1.1 {STATUS_LINES[status]}\r\n{said}{named}{_NO_BODY}", decision
 

@@ -524,3 +524,15 @@ def test_an_unforeseen_error_is_a_refusal_to_a_known_caller_too():
     assert status == 403
     assert b"X-Auth-Reason: internal_error" in fields
     assert claims()["sub"].encode() not in b"".join(fields)
+
+
+def test_a_call_whose_answer_cannot_be_put_together_is_refused_and_counted_once():
+    world = World(limited())
+    object.__setattr__(world.gate, "extract", {"X-Bad\r\nX-User-Id": ("sub",)})
+    for number in range(2):
+        status, fields = world.ask(question(TOKENS[0], id_=number))
+        assert status == 403
+        assert b"X-Auth-Reason: internal_error" in fields
+        assert not [one for one in fields if one.startswith((b"X-User", b"X-Bad"))]
+    assert (len(world.journal.decisions), world.by_wsgi) == (2, 0)
+    assert world.journal.troubles == ["internal_error"] * 2

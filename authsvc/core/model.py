@@ -215,7 +215,8 @@ class Other:
 @dataclass(frozen=True, slots=True)
 class QuotaPolicy:
     """One of a tier's windows: so many calls in so many seconds. `name` is the tier's, with the period where it has
-    several; `header` is its item of a RateLimit-Policy header (draft-ietf-httpapi-ratelimit-headers-11 section 3)."""
+    several; `header` is its item of a RateLimit-Policy header (draft-ietf-httpapi-ratelimit-headers-11 section 3).
+    Raises `ValueError` for a name that would be more than a string there (RFC 9651 section 3.3.3)."""
 
     name: str
     limit: int
@@ -224,6 +225,8 @@ class QuotaPolicy:
     lines: str = field(init=False, repr=False, compare=False)  # both headers, up to the numbers of a call
 
     def __post_init__(self) -> None:
+        if not (self.name.isascii() and self.name.isprintable()) or '"' in self.name or "\\" in self.name:
+            raise ValueError(f"no name of a tier: {self.name!r}")
         header = f'"{self.name}";q={self.limit};w={self.window_s}'
         object.__setattr__(self, "header", header)
         object.__setattr__(self, "lines", f'RateLimit-Policy: {header}\r\nRateLimit: "{self.name}";')

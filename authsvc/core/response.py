@@ -150,8 +150,8 @@ def prepared(decision: Decision, identity_headers: Headers, rate_headers: RateHe
 def lines(headers: Headers) -> str:
     """As they stand in HTTP. Raises `ValueError` where one would be more than a line (RFC 9110 section 5.5)."""
     said = [f"{name}: {value}" for name, value in headers]
-    if not "".join(said).isprintable():
-        raise ValueError("a header of the answer holds a control character")
+    if not (whole := "".join(said)).isascii() or not whole.isprintable():
+        raise ValueError("a header of the answer is not printable ASCII")
     return "\r\n".join([*said, ""])
 
 

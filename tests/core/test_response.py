@@ -420,3 +420,17 @@ def test_what_is_made_once_of_one_caller_is_not_told_to_another():
     for known, name in ((first, "u-1"), (second, "u-2"), (first, "u-1")):
         decision = Decision(Reason.ALLOWED, identity=person(), prepared=known)
         assert f"X-User-Id: {name}\r\n" in response.prepared(decision, [("X-User-Id", name)])[1]
+
+
+@pytest.mark.parametrize(
+    "value", ["a\r\nX-User-Id: root", "a\nb", "a\rb", "a\x00", "a\x7f", "a\x85b", "\xe9", "\u2028"]
+)
+def test_a_header_that_would_be_more_than_a_line_is_never_put_together(value):
+    with pytest.raises(ValueError, match="printable"):
+        response.lines([("X-Fine", "1"), ("X-User-Id", value)])
+
+
+@pytest.mark.parametrize("name", ['a"', "a\\", "a\r\nX-User-Id: root", "\xe9"])
+def test_a_tier_whose_name_cannot_stand_in_a_header_is_none(name):
+    with pytest.raises(ValueError, match="no name of a tier"):
+        QuotaPolicy(name, 1, 60)
