@@ -72,10 +72,11 @@ def share(rate: Rate, processes: int) -> Rate:
 
 
 def quota(policy: QuotaPolicy, rate: Rate, at: Window, previous: int, counted: int) -> Quota:
-    """What is left after `counted` calls, which fitted, and when this window ends."""
+    """What is left after `counted` calls, which fitted, and when this window ends; where nothing is left, when another
+    call fits."""
     left = max(_room(rate, at, previous) - counted, 0)
-    reset = math.ceil((1 - at.elapsed) * rate.period_s)
-    return Quota(policy, left, max(reset, 1))
+    reset_s = (1 - at.elapsed) * rate.period_s if left else wait_s(rate, at, previous, counted, 1)
+    return Quota(policy, left, max(math.ceil(reset_s), 1))
 
 
 def refusal(policy: QuotaPolicy, rate: Rate, at: Window, previous: int, counted: int, cost: int) -> Quota:

@@ -149,11 +149,24 @@ def test_a_refused_caller_who_waits_as_told_is_admitted(limit, cost):
         if cost > limit or window.granted(rate, at(percent / 100), previous, admitted + cost, cost) == cost:
             continue
         refused = window.refusal(GOLD, rate, at(percent / 100), previous, admitted, cost)
-        later = percent * 36 + refused.reset_s
-        counted, before = (admitted, previous) if later < 3600 else (0, admitted)
-        assert later <= 7201
-        share = math.modf(min(later, 7200 - 1e-9) / 3600)[0]
-        assert window.granted(rate, at(share), before, counted + cost, cost) == cost
+        _is_admitted_after(refused.reset_s, rate, previous, admitted, percent, cost)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+def test_who_got_the_last_call_and_waits_as_told_is_admitted(limit):
+    rate = Rate(limit, 3600)
+    for previous, admitted, percent in _situations(limit):
+        last = window.quota(GOLD, rate, at(percent / 100), previous, admitted)
+        if not last.remaining:
+            _is_admitted_after(last.reset_s, rate, previous, admitted, percent, 1)
+
+
+def _is_admitted_after(seconds, rate, previous, admitted, percent, cost):
+    later = percent * 36 + seconds
+    counted, before = (admitted, previous) if later < 3600 else (0, admitted)
+    assert later <= 7201
+    share = math.modf(min(later, 7200 - 1e-9) / 3600)[0]
+    assert window.granted(rate, at(share), before, counted + cost, cost) == cost
 
 
 def _situations(limit):
