@@ -6,8 +6,13 @@ It takes what gunicorn's parser takes, a C compiler and Python's headers, and a 
 compiled: it would go on with what was compiled before an edit.
 """
 
+import atexit
 import os
+import shutil
 import sys
+import sysconfig
+from pathlib import Path
+from tempfile import mkdtemp
 
 from setuptools import Extension, setup
 
@@ -29,9 +34,21 @@ def compiled() -> list[Extension]:
         return []
     from mypyc.build import mypycify
 
+    _check_compiler()
     files = [f"{folder}/{name}.py" for folder, names in COMPILED.items() for name in names]
     checks = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
-    return mypycify([*checks, *files], opt_level="3", debug_level="0", group_name="authsvc")
+    return mypycify([*checks, *files], opt_level="3", debug_level="0", group_name="authsvc", target_dir=BUILD)
 
 
-setup(ext_modules=compiled(), setup_requires=[MYPY] if WANTED else [])
+def _check_compiler() -> None:
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if not shutil.which(compiler) or not Path(sysconfig.get_paths()["include"], "Python.h").exists():
+        sys.exit(
+            "authsvc: a C compiler and Python's headers are needed, for gunicorn_h1c too: apt-get install gcc"
+            " python3-dev, or build the image from the Dockerfile"
+        )
+
+
+BUILD = mkdtemp(prefix="authsvc-build-")  # what an older build left in the source would get into this one
+atexit.register(shutil.rmtree, BUILD, ignore_errors=True)
+setup(ext_modules=compiled(), setup_requires=[MYPY] if WANTED else [], options={"build": {"build_base": BUILD}})
