@@ -45,9 +45,7 @@ class Answerer:
 
     def answer(self, request: Request) -> tuple[int, Headers]:
         """Status and headers. Raises `MustWait` where the request may not wait and would have to."""
-        # before the decision: what changes meanwhile is not this generation's
-        generation = self._generation() if self._generation else ""
-        decision, headers = self._decided(request)
+        generation, decision, headers = self._decided(request)
         status, said = render(decision, headers, self._rate_headers)
         if generation:
             said.append((GENERATION, generation))
@@ -55,8 +53,7 @@ class Answerer:
 
     def _answer(self, request: Request) -> tuple[str, Decision]:
         """The head of the same answer, and the decision."""
-        generation = self._generation() if self._generation else ""
-        decision, headers = self._decided(request)
+        generation, decision, headers = self._decided(request)
         try:
             status, said = prepared(decision, headers, self._rate_headers)
         except Exception:  # noqa: BLE001 - it is counted by now: who asked must not be asked to count it again
@@ -66,14 +63,16 @@ class Answerer:
         named = f"{GENERATION}: {generation}\r\n" if generation else ""
         return f"HTTP/1.1 {STATUS_LINES[status]}\r\n{said}{named}{_NO_BODY}", decision
 
-    def _decided(self, request: Request) -> tuple[Decision, Headers]:
+    def _decided(self, request: Request) -> tuple[str, Decision, Headers]:
+        # before the decision: what changes meanwhile is not this generation's
+        generation = self._generation() if self._generation else ""
         now, started = self._clock(), self._timer()  # a MustWait leaves no trace: the call is asked again
         decision, headers = self._decide(request, now)
         try:
             self._journal.record(request, decision, self._timer() - started, now)
         except Exception:  # noqa: BLE001 - a full disk must not decide who gets in
             self._journal.trouble("journal_failed")
-        return decision, headers
+        return generation, decision, headers
 
     def _decide(self, request: Request, now: float) -> tuple[Decision, Headers]:
         try:

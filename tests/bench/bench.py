@@ -27,7 +27,9 @@ from wrk import Figures, Loader, medians
 
 OFFERS = (*OURS, *PEERS)
 PACED = ("A", "C", "W", "O")  # also measured at half of C's rate
-TURNS = "OACBLRQTJKGWXYUV"  # what is compared takes turns that are near: a neighbour's work comes and goes in seconds
+TURNS = tuple(
+    "OACBLRQTJKGWXYUV"
+)  # what is compared takes turns that are near: a neighbour's work comes and goes in seconds
 Say = Callable[[str], object]
 
 
@@ -59,7 +61,8 @@ class Bench:
         for key, loader in self.loaders.items():
             loader.warm(1)
             self._say(f"  warm: {key}")
-        turns = sorted(self.loaders, key=lambda key: TURNS.find(key) % len(OFFERS))
+        others = [key for key in self.loaders if key not in TURNS]
+        turns = [key for key in TURNS if key in self.loaders] + others
         for number in range(self._options.rounds):
             for key in turns:
                 self._note(number, key, self.loaders[key].measure(self._options.seconds), self.runs)

@@ -1,6 +1,7 @@
 """authsvc as it is installed, with machine code in it, which is what is measured. Built once for each source."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,10 @@ def _build(work: Path, made: Path) -> None:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run([*pip, "-w", wheels, source], capture_output=True, text=True, timeout=600, check=False)
+    environment = {**os.environ, "AUTHSVC_COMPILE": "1"}  # whatever is set: it is kept as what was compiled
+    done = subprocess.run(
+        [*pip, "-w", wheels, source], env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
     if done.returncode:
         raise NotStarted(f"authsvc cannot be compiled: {done.stderr[-300:]}")
     for old in CACHE.glob("compiled-*"):
