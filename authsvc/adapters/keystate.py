@@ -67,12 +67,12 @@ class Ring:
     running: threading.Thread | None = None  # the download
     running_since: float = 0.0
     hanging: list[threading.Thread] = field(default_factory=list)  # downloads that were given up
+    kept: keylife.Kept | None = None  # which keys were the usable ones when that was asked last
     forcing: threading.Lock = field(default_factory=threading.Lock)
     glancing: threading.Lock = field(default_factory=threading.Lock)
     guard: threading.Lock = field(default_factory=threading.Lock)
     _theirs: tuple[bytes, State] | None = None  # the fleet's entry as it was last read or written
     _glanced_at: float = float("-inf")
-    _kept: keylife.Kept | None = None
 
     def forked(self) -> None:
         """A child has the keys, but neither the threads nor any lock that was free."""
@@ -82,11 +82,11 @@ class Ring:
     def usable(self, now: float) -> KeySet | None:
         """The keys that may verify now: the same object until one ends or others come, since tokens are remembered
         with it."""
-        keys, known = self.state.keys, self._kept
+        keys, known = self.state.keys, self.kept
         if keys is None:
             return None
         if known is None or not known.holds(keys, now):
-            known = self._kept = keylife.kept(keys, now, self.times)
+            known = self.kept = keylife.kept(keys, now, self.times)
         return keylife.still_usable(known, now, self.times)
 
     def status(self) -> KeyStatus:

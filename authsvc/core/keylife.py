@@ -112,12 +112,14 @@ def usable(keys: KeySet | None, now: float, times: KeyTimes) -> KeySet | None:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Of the keys `of` those that have not ended, from `since` until before `until` (seconds since the epoch)."""
+    """Of the keys `of` those that have not ended, from `since` until before `until` (seconds since the epoch). Before
+    `fresh_until` they are neither stale nor too old."""
 
     of: KeySet
     keys: KeySet
     since: float
     until: float
+    fresh_until: float
 
     def holds(self, keys: KeySet, now: float) -> bool:
         return self.of is keys and self.since <= now < self.until
@@ -129,7 +131,8 @@ def kept(keys: KeySet, now: float, times: KeyTimes) -> Kept:
     living = tuple(key for key in keys.keys if now < ends.get(key.digest, inf))
     since = max((end for end in ends.values() if end <= now), default=-inf)
     until = min((end for end in ends.values() if now < end), default=inf)
-    return Kept(keys, keys if len(living) == len(keys.keys) else replace(keys, keys=living), since, until)
+    fresh_until = min(until, keys.fetched_at + min(times.cache_ttl_s, times.max_stale_s))
+    return Kept(keys, keys if len(living) == len(keys.keys) else replace(keys, keys=living), since, until, fresh_until)
 
 
 def still_usable(known: Kept, now: float, times: KeyTimes) -> KeySet | None:
