@@ -26,7 +26,6 @@ MOST_CALL_BYTES = 512  # of one that is remembered
 MOST_BYTES = 16384  # of a whole head
 
 _METHOD = b"\r\nX-Original-Method: "
-_HEX = b"0123456789abcdef"
 _ID = 32 + len("\r\n\r\n")  # $request_id of nginx, and the end of the head
 # Plain enough to be read in one way: nothing to trim, nothing but ASCII.
 _CALL = re.compile(
@@ -57,12 +56,12 @@ class Questions:
     """`answer` gives the head of an answer, up to its empty line, and the decision. It may raise `MustWait`, and
     `Forgotten` for a digest."""
 
-    def __init__(self, answer: Callable[[Request], tuple[str, Decision]]) -> None:
+    def __init__(self, answer: Callable[[Request], tuple[bytes, Decision]]) -> None:
         self._answer = answer
         self._callers: Bounded[bytes, _Caller] = Bounded(MOST_CALLERS)
         self._calls: Bounded[bytes, _Call] = Bounded(MOST_CALLS)
 
-    def at_once(self, head: bytes) -> str | None:
+    def at_once(self, head: bytes) -> bytes | None:
         """The head of the answer; `None` where the question has another shape or has to wait. All that was sent must be
         this one head."""
         start = _start_of_call(head)
@@ -78,7 +77,7 @@ class Questions:
         except MustWait:
             return None
 
-    def _again(self, who: bytes, caller: _Caller, call: _Call, request_id: str) -> str | None:
+    def _again(self, who: bytes, caller: _Caller, call: _Call, request_id: str) -> bytes | None:
         try:
             return self._answer(
                 Request(
@@ -96,7 +95,7 @@ class Questions:
             self._callers.known.pop(who, None)
             return None
 
-    def _new(self, who: bytes, first: bytes, call: _Call, request_id: str) -> str | None:
+    def _new(self, who: bytes, first: bytes, call: _Call, request_id: str) -> bytes | None:
         """By the credential itself. Whom it is good for is known when these bytes come again."""
         fields = _fields(first)
         if fields is None:
@@ -132,11 +131,11 @@ class Questions:
 
 
 def _start_of_call(head: bytes) -> int:
-    """Where the second part begins, in a whole head with an id of nginx's at its end; -1 in anything else."""
+    """Where the second part begins, in a whole head with an id as nginx makes them at its end; -1 in anything else."""
     start, length = head.find(_METHOD), len(head)
     if not 0 <= start < length - _ID or length > MOST_BYTES or not head.endswith(b"\r\n\r\n"):
         return -1
-    return -1 if head[length - _ID : length - 4].translate(None, _HEX) else start
+    return start if head[length - _ID : length - 4].isalnum() else -1  # of ASCII; there is one way to read that
 
 
 def _fields(first: bytes) -> dict[str, str] | None:

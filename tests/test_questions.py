@@ -250,7 +250,8 @@ def test_a_caller_is_known_again_whatever_he_asks_for():
 
 KNOWN = question(TOKENS[0], id_=7)
 OTHERS = {
-    "the id in capitals": KNOWN[:-6] + b"AB\r\n\r\n",
+    "an id with a dash": KNOWN[:-6] + b"a-\r\n\r\n",
+    "an id with a letter that is not ascii": KNOWN[:-6] + b"a\xe9\r\n\r\n",
     "an id that is too short": KNOWN[:-5] + b"\r\n\r\n",
     "a receipt": KNOWN[:-2] + b"X-Auth-Receipt: x\r\n\r\n",
     "a field more": KNOWN[:-2] + b"X-More: 1\r\n\r\n",
