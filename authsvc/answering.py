@@ -8,12 +8,10 @@ from typing import Protocol
 
 from authsvc.core.gate import Gate
 from authsvc.core.model import Decision, Forgotten, MustWait, Reason, Request
-from authsvc.core.response import Headers, RateHeaders, lines, prepared, render
+from authsvc.core.response import Headers, RateHeaders, head, render
 from authsvc.questions import Questions
-from authsvc.wsgi import NO_BODY, STATUS_LINES
 
 GENERATION = "X-Auth-Generation"
-_NO_BODY = lines(NO_BODY)
 _FAILED = Decision(Reason.INTERNAL_ERROR, retry_after_s=1)
 
 
@@ -51,17 +49,16 @@ class Answerer:
             said.append((GENERATION, generation))
         return status, said
 
-    def _answer(self, request: Request) -> tuple[str, Decision]:
+    def _answer(self, request: Request) -> tuple[bytes, Decision]:
         """The head of the same answer, and the decision."""
         generation, decision, headers = self._decided(request)
         try:
-            status, said = prepared(decision, headers, self._rate_headers)
+            said = head(decision, headers, self._rate_headers)
         except Exception:  # noqa: BLE001 - it is counted by now: who asked must not be asked to count it again
             self._journal.trouble("internal_error")
             decision = _FAILED
-            status, said = prepared(decision, [])
-        named = f"{GENERATION}: {generation}\r\n" if generation else ""
-        return f"HTTP/1.1 {STATUS_LINES[status]}\r\n{said}{named}{_NO_BODY}", decision
+            said = head(decision, [])
+        return said + f"{GENERATION}: {generation}\r\n".encode() if generation else said, decision
 
     def _decided(self, request: Request) -> tuple[str, Decision, Headers]:
         # before the decision: what changes meanwhile is not this generation's

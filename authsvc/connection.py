@@ -46,7 +46,7 @@ class Shared:
         most: int,
     ) -> None:
         self.app, self.loop, self.trouble = app, loop, trouble
-        self._at_once: Callable[[bytes], str | None] | None = getattr(app, AT_ONCE, None)
+        self._at_once: Callable[[bytes], bytes | None] | None = getattr(app, AT_ONCE, None)
         self.environ_later = environ
         self.environ = {**environ, MAY_WAIT: False}
         self.keepalive_s, self.most = keepalive_s, most
@@ -87,8 +87,7 @@ class Shared:
     def ask_at_once(self, data: bytes) -> bytes | None:
         """The app's answer where it reads this head by itself. Where it fails, the head is read as any other."""
         try:
-            told = None if self._at_once is None else self._at_once(data)
-            return None if told is None else told.encode("latin-1")
+            return None if self._at_once is None else self._at_once(data)
         except Exception as problem:  # noqa: BLE001 - who has sent half a head must not be answered yet
             self.trouble("the app failed", problem)
             return None

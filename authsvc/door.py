@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from authsvc.core.model import MustWait, Reason, Request
-from authsvc.core.response import Headers
-from authsvc.wsgi import MUST_WAIT, NO_BODY, STATUS_LINES, WsgiApp, to_request
+from authsvc.core.response import NO_BODY, STATUS_LINES, Headers
+from authsvc.wsgi import MUST_WAIT, WsgiApp, to_request
 
 
 class Answers(Protocol):
     """Who decides."""
 
     def answer(self, request: Request) -> tuple[int, Headers]: ...
-    def at_once(self, head: bytes) -> str | None: ...
+    def at_once(self, head: bytes) -> bytes | None: ...
     def refuse(self, reason: Reason) -> tuple[int, Headers]: ...
 
 

@@ -12,8 +12,6 @@ MUST_WAIT = "authsvc.must_wait"  # where this is then True, it asks again from a
 AT_ONCE = "at_once"  # an attribute of the app: asked with a request's head that came alone, as it was sent, it gives
 # the head of the answer, up to its empty line, or None where it must be asked as WSGI has it
 WsgiApp = Callable[..., Iterable[bytes]]
-STATUS_LINES = {200: "200 OK", 401: "401 Unauthorized", 403: "403 Forbidden"}
-NO_BODY = [("Content-Length", "0"), ("Content-Type", "application/json")]  # PEP 3333's validator asks for a type
 
 
 def to_request(environ: dict[str, Any]) -> Request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from authsvc.core import keeping, paths, rbac
 from authsvc.core.bounded import Bounded
-from authsvc.core.model import Reason, Refused, Request
+from authsvc.core.model import Prepared, Reason, Refused, Request
 
 MOST = 4096
 MOST_CHARACTERS = 512  # of a target that is remembered: what strangers send may take up 5 MB of memory at most
@@ -20,7 +20,7 @@ class Call:
     yes, as far as it depends on the rules.
     """
 
-    __slots__ = ("ages", "keep_s", "key", "path", "public", "rules", "wanted")
+    __slots__ = ("ages", "keep_s", "key", "path", "prepared", "public", "rules", "wanted")
 
     def __init__(self, path: str, rules: tuple[rbac.Rule, ...]) -> None:
         self.path, self.rules = path, rules
@@ -29,6 +29,7 @@ class Call:
         self.wanted = wanted(rules[-1])
         self.ages = any(rule.asks.strength.max_age_s is not None for rule in rules)
         self.keep_s = keeping.allowed_s(rules)
+        self.prepared = Prepared()
 
 
 class Calls:

@@ -45,7 +45,7 @@ class _Trail(Decision):
         self.identity = self.named = self.other = self.ignored = self.retry_after_s = self.step_up = None
         self.quotas, self.notices, self.wanted = (), (), ()
         self.keep_s = 0
-        self.prepared = self.digest = None
+        self.prepared = self.asked = self.digest = None
         self.way = Way()
         self.rules: tuple[rbac.Rule, ...] = ()
         self.headers: response.Headers | None = None
@@ -96,6 +96,7 @@ class Gate:
         self._spend(request, self._charges(request, call, trail) if charges is None else charges, now, trail)
         if call.keep_s and not trail.tier:  # who is counted, even in shadow, is asked about each time
             trail.keep_s = keeping.seconds(call.keep_s, self.who.good_until(request, trail.way, now), now)
+        trail.asked = call.prepared  # not of a refusal, which may be by another of its rules
         return Reason.PUBLIC if call.public else Reason.ALLOWED
 
     def _call(self, request: Request, trail: _Trail) -> Call:

@@ -240,17 +240,25 @@ class Quota:
     remaining: int
     reset_s: int
     refused: bool
+    _told: str = field(repr=False, compare=False)
 
     def __init__(self, policy: QuotaPolicy, remaining: int, reset_s: int, refused: bool = False) -> None:
         self.policy, self.remaining, self.reset_s, self.refused = policy, remaining, reset_s, refused
+        self._told = ""
+
+    def told(self) -> str:
+        """The parameters of its item of a RateLimit header, which a receipt repeats."""
+        if not self._told:
+            self._told = f"r={self.remaining};t={self.reset_s}"
+        return self._told
 
 
 @dataclass(slots=True)
 class Prepared:
-    """Texts that are the same at each call of a remembered caller; empty until they are made."""
+    """Texts that are the same at each call of a remembered caller, or at each call for the same; empty until made."""
 
-    head: str = field(default="", repr=False)  # of a yes to him, but for what differs from call to call
-    audit: str = field(default="", repr=False)  # who he is, in an audit line
+    head: bytes = field(default=b"", repr=False)  # of a yes to the caller, but for what differs from call to call
+    audit: str = field(default="", repr=False)  # who he is, in an audit line; or what was asked and by which rule
 
 
 @dataclass(slots=True)  # not frozen: one is made at each call, and freezing takes four times as long
@@ -277,9 +285,10 @@ class Decision:
     next_step: str = field(default="", repr=False)
     step_up: StepUp | None = None
     keep_s: int = 0  # for how long nginx may keep it
-    # What is remembered of the caller changes how fast a call is decided, and nothing else: his texts, and the digest
-    # by which his token or his key was found at this call and can be found again.
+    # What is remembered changes how fast a call is decided and told, and nothing else: the caller's texts, those of
+    # what he was allowed, and the digest by which his token or his key was found at this call and can be found again.
     prepared: Prepared | None = field(default=None, repr=False, compare=False)
+    asked: Prepared | None = field(default=None, repr=False, compare=False)
     digest: bytes | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from authsvc.core.model import Quota, QuotaPolicy
+from authsvc.core.model import Quota
 from authsvc.core.ratelimit import Charge, Tier
 
 MOST = 4  # a request that is redirected more often than that is counted again
-_SHAPE = re.compile(r"[0-9a-f]{24}=[0-9]{1,9};[A-Za-z0-9_:.,-]{0,500}")
+_SHAPE = re.compile(r"[0-9a-f]{24}=[0-9]{1,9};[rt=;,0-9]{0,500}")
+_LEFT = re.compile(r"r=([0-9]+);t=([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Receipts:
         """The receipt; "" where the request has no id that it could be bound to."""
         if not (self._has_key and request_id):
             return ""
-        told = f"{charge.cost};{_left(quotas[0]) if len(quotas) == 1 else ','.join(map(_left, quotas))}"
+        told = f"{charge.cost};{quotas[0].told() if len(quotas) == 1 else ','.join(map(Quota.told, quotas))}"
         return f"{self._mac(request_id, charge, told)}={told}"
 
     def redeem(self, receipts: str, request_id: str, charge: Charge) -> Paid:
@@ -66,16 +67,7 @@ def add(receipts: str, made: str) -> str:
     return " ".join(list(kept)[-MOST:])
 
 
-def _left(q: Quota) -> str:
-    return f"{q.remaining}:{q.reset_s}"
-
-
 def _quotas(tier: Tier, left: str) -> tuple[Quota, ...]:
     """In each window of the tier; nothing where nothing was counted."""
-    windows = zip(tier.policies, left.split(",") if left else (), strict=False)
-    return tuple(_quota(*one) for one in windows)
-
-
-def _quota(policy: QuotaPolicy, left: str) -> Quota:
-    remaining, _, reset_s = left.partition(":")
-    return Quota(policy, int(remaining), int(reset_s))
+    windows = zip(tier.policies, _LEFT.findall(left), strict=False)
+    return tuple(Quota(policy, int(remaining), int(reset_s)) for policy, (remaining, reset_s) in windows)

@@ -23,6 +23,8 @@ Headers = list[tuple[str, str]]
 RateHeaders = Literal["ietf", "x", "both", "off"]
 
 HEADER_BUDGET = 3072  # bytes of identity headers; nginx reads an answer's whole head into 4096 by default
+STATUS_LINES = {200: "200 OK", 401: "401 Unauthorized", 403: "403 Forbidden"}
+NO_BODY = [("Content-Length", "0"), ("Content-Type", "application/json")]  # PEP 3333's validator asks for a type
 BASE_HEADERS = ("X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant", "X-Auth-Method")
 
 
@@ -136,15 +138,21 @@ def _status(decision: Decision) -> int:
     return status
 
 
-def prepared(decision: Decision, identity_headers: Headers, rate_headers: RateHeaders = "ietf") -> tuple[int, str]:
-    """The same as lines of text. What is said at each yes to a remembered caller is put together once."""
+def head(decision: Decision, identity_headers: Headers, rate_headers: RateHeaders = "ietf") -> bytes:
+    """The same as HTTP has it (RFC 9112 section 4), but for the empty line at its end. What is said at each yes to a
+    remembered caller is put together once."""
     known = decision.prepared
     if known is None or decision.reason is not Reason.ALLOWED or decision.keep_s:
         status, headers = render(decision, identity_headers, rate_headers)
-        return status, lines(headers)
+        return _head(status, headers)
     if not known.head:
-        known.head = lines(_BEGINNINGS[Reason.ALLOWED][1] + identity_headers)
-    return _status(decision), known.head + _passing_lines(decision, rate_headers)
+        known.head = _head(_status(decision), _BEGINNINGS[Reason.ALLOWED][1] + identity_headers)
+    passing = _passing_lines(decision, rate_headers)
+    return known.head + passing.encode("ascii") if passing else known.head
+
+
+def _head(status: int, headers: Headers) -> bytes:
+    return f"HTTP/1.1 {STATUS_LINES[status]}\r\n{lines(NO_BODY + headers)}".encode("ascii")
 
 
 def lines(headers: Headers) -> str:
@@ -161,7 +169,7 @@ def _passing_lines(decision: Decision, rate_headers: RateHeaders) -> str:
         return lines(_passing(decision, rate_headers))
     receipt = f"X-Auth-Receipt: {decision.receipt}\r\n" if decision.receipt else ""
     for quota in decision.quotas:
-        return f"{receipt}{quota.policy.lines}r={quota.remaining};t={quota.reset_s}\r\n"
+        return f"{receipt}{quota.policy.lines}{quota.told()}\r\n"
     return receipt
 
 
@@ -242,7 +250,7 @@ def _ietf(quotas: tuple[Quota, ...]) -> Headers:
 
 
 def _left(quota: Quota) -> str:
-    return f'"{quota.policy.name}";r={quota.remaining};t={quota.reset_s}'
+    return f'"{quota.policy.name}";{quota.told()}'
 
 
 def _x(quotas: tuple[Quota, ...]) -> Headers:

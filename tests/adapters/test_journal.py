@@ -222,7 +222,7 @@ def dumped(request: Request, decision: Decision, seconds: float, now: float) -> 
         "tier": decision.tier,
         "shadow": decision.shadow,
         "ignored": decision.ignored.value if decision.ignored else "",
-        "latency_us": round(seconds * 1e6),
+        "latency_us": int(seconds * 1e6 + 0.5),
     }
     if decision.other is not None:
         named = decision.other.named

@@ -409,9 +409,10 @@ def test_an_answer_put_together_of_what_was_made_once_is_the_answer(reason, styl
     for known in (None, caller, caller):
         decision = Decision(reason, identity=person(), prepared=known, **more)
         status, headers = response.render(decision, SECRET, style)
-        told, text = response.prepared(decision, SECRET, style)
-        assert (told, sorted(text.split("\r\n"))) == (status, sorted(response.lines(headers).split("\r\n")))
-        assert text.endswith("\r\n")
+        [first, *rest, last] = response.head(decision, SECRET, style).decode("ascii").split("\r\n")
+        assert first == f"HTTP/1.1 {response.STATUS_LINES[status]}"
+        assert sorted(rest) == sorted(f"{name}: {value}" for name, value in headers + response.NO_BODY)
+        assert last == ""
     assert bool(caller.head) is (reason is Reason.ALLOWED and "keep_s" not in more)
 
 
@@ -419,7 +420,7 @@ def test_what_is_made_once_of_one_caller_is_not_told_to_another():
     first, second = Prepared(), Prepared()
     for known, name in ((first, "u-1"), (second, "u-2"), (first, "u-1")):
         decision = Decision(Reason.ALLOWED, identity=person(), prepared=known)
-        assert f"X-User-Id: {name}\r\n" in response.prepared(decision, [("X-User-Id", name)])[1]
+        assert f"X-User-Id: {name}\r\n".encode() in response.head(decision, [("X-User-Id", name)])
 
 
 @pytest.mark.parametrize(
