@@ -44,10 +44,16 @@ map "" $authsvc_receipt {
     default "";
 }
 # The receipt after an answer: that of a yes; else, what there was before.
-map "$upstream_status/$upstream_http_x_auth_status/$upstream_http_x_auth_receipt" $authsvc_receipt_now {
+map "$upstream_status/$upstream_http_x_auth_status" $authsvc_receipt_now {
     volatile;
     default $authsvc_receipt;
-    "~^([^/]*[ ,:])?200/200/." $upstream_http_x_auth_receipt;  # after a second try the status is a list: "502, 200"
+    200/200 $authsvc_receipt_said;
+    "~^[^/]*[ ,:]200/200$" $authsvc_receipt_said;  # after a second try the status is a list: "502, 200"
+}
+map $upstream_http_x_auth_receipt $authsvc_receipt_said {
+    volatile;
+    default $upstream_http_x_auth_receipt;
+    "" $authsvc_receipt;
 }
 
 # For your log_format, with decision_cache: HIT where nginx answered by itself. Empty without it.
