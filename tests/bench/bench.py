@@ -26,10 +26,9 @@ from rows import OURS, Offer, World, refuses_strangers
 from wrk import Figures, Loader, medians
 
 OFFERS = (*OURS, *PEERS)
-PACED = ("A", "C", "W", "O")  # also measured at half of C's rate
-TURNS = tuple(
-    "OACBLRQTJKGWXYUV"
-)  # what is compared takes turns that are near: a neighbour's work comes and goes in seconds
+PACED = ("A", "C", "C1", "W", "O")  # also measured at half of C's rate
+# What is compared takes turns that are near: a neighbour's work comes and goes in seconds.
+TURNS = ("O", "A", "C1", "B1", "C", "B", "L", "L1", "R", "Q", "T", "J", "K", "G", "W", "X", "Y", "U", "V")
 Say = Callable[[str], object]
 
 

@@ -33,21 +33,21 @@ class Result:
 
 
 class Keys(NamedTuple):
-    """The rows of one build of authsvc: the full decision, the same without a limit, and a first sight."""
+    """The rows of one way to run authsvc: the full decision, the same without a limit, and a first sight."""
 
     full: str
     unlimited: str
     first: str
 
 
-INSTALLED, PLAIN = Keys("C", "B", "L"), Keys("W", "X", "Y")
+INSTALLED, ALONE, PLAIN = Keys("C", "B", "L"), Keys("C1", "B1", "L1"), Keys("W", "X", "Y")
 Value = Callable[[Result, Keys], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
     """`value` of the figures named must be at least, or at most, `bound`: of authsvc as it is installed, and unless
-    `alone` of plain Python too."""
+    `alone` of one worker alone and of plain Python too."""
 
     words: str
     bound: float
@@ -57,14 +57,14 @@ class Promise:
     alone: bool = False
 
     def judged(self, result: Result) -> tuple[str, ...] | None:
-        """Words, bound, what was measured and whether it was kept, and both again of plain Python; None where a row it
-        needs was left out."""
+        """Words, bound, what was measured and whether it was kept, and both again of one worker and of plain Python;
+        None where a row it needs was left out."""
         installed = self._judged(result, INSTALLED)
         if installed is None:
             return None
         bound = f"{'at least' if self.at_least else 'at most'} {self.bound:g}{self.unit}"
-        plain = None if self.alone else self._judged(result, PLAIN)
-        return self.words, bound, *installed, *(plain or ("–", "–"))
+        others = [None if self.alone else self._judged(result, keys) for keys in (ALONE, PLAIN)]
+        return self.words, bound, *installed, *(cell for other in others for cell in other or ("–", "–"))
 
     def _judged(self, result: Result, keys: Keys) -> tuple[str, str] | None:
         """The median of what each round says: a neighbour of the machine takes from rows that follow each other, so he

@@ -17,7 +17,7 @@ HEADS = (
     "errors",
 )
 PACED = ("requests/s", "p50 ms", "p99 ms", "service µs", "nginx µs", "memcached µs", "all µs", "errors")
-PROMISED = ("promised", "bound", "authsvc", "kept", "plain Python (W, X, Y)", "kept")
+PROMISED = ("promised", "bound", "two workers", "kept", "one (C1, B1, L1)", "kept", "plain Python (W, X, Y)", "kept")
 MADE = '<!-- Made by `make bench ARGS="--write docs"`. Do not edit. -->\n'
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 NOTE = (
@@ -72,12 +72,12 @@ def markdown(result: Result) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def headline(result: Result, keys: str = "ABCGILJKQRSPW") -> str:
+def headline(result: Result, keys: str = "A B C C1 G I L J K Q R S P W") -> str:
     """The few lines that README shows."""
     heads = ("", "requests/s", "of A", "p99 ms", "CPU of the service", "CPU of all")
     lines = []
     for key, name, requests, of_a, _, p99, service, _, _, everything, *_ in rows(result):
-        if key in keys:
+        if key in keys.split():
             lines.append((f"{key}: {name}", requests, of_a, p99, f"{service} µs", f"{everything} µs"))
     return _grid(heads, lines)
 

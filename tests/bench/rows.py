@@ -165,13 +165,24 @@ class World:
         """authsvc as AUTHSVC_COMPILE=0 leaves it."""
         return self.authsvc("plain", plain=True)
 
+    @cached_property
+    def alone(self) -> Door:
+        """authsvc with one worker, as it is served where nothing else is said."""
+        return self.authsvc("alone", workers=1)
+
     def authsvc(
-        self, name: str = "main", worker: str = "fast", rules: int = 10, issuers: int = 1, plain: bool = False
+        self,
+        name: str = "main",
+        worker: str = "fast",
+        rules: int = 10,
+        issuers: int = 1,
+        plain: bool = False,
+        workers: int = 0,
     ) -> Door:
         """authsvc behind an nginx; the one of a name is started once."""
         if name not in self._doors:
             (folder := self.folder / name).mkdir(mode=0o755)
-            served = self._served(self._config(rules, issuers), folder, worker, plain)
+            served = self._served(self._config(rules, issuers), folder, worker, plain, workers)
             self._doors[name] = Door(self.nginx(FRONT, served.upstream), served.pid)
         return self._doors[name]
 
@@ -194,11 +205,12 @@ class World:
         files = nginx.render(nginx.DEFAULT_HEADERS, upstream=upstream)
         return self.running.enter_context(Nginx(f"{base}http {{\n{TEMP_PATHS}{inside}}}\n", port, files))
 
-    def _served(self, config: str, folder: Path, worker: str, plain: bool = False) -> Authsvc:
+    def _served(self, config: str, folder: Path, worker: str, plain: bool = False, workers: int = 0) -> Authsvc:
         plain = plain or self._all_plain
         installed = {} if plain else {"PYTHONPATH": str(compiled.folder()), "PYTHONSAFEPATH": "1"}
         environment = {**demo_environment(self.issuer, self.memcached), **installed}
-        served = Authsvc(config, folder, environment, self.workers, worker=worker, path=folder / "authsvc.sock")
+        workers = workers or self.workers
+        served = Authsvc(config, folder, environment, workers, worker=worker, path=folder / "authsvc.sock")
         served.start_deadline_s = START_DEADLINE_S
         self.running.enter_context(served).wait_for("/readyz")
         if compiled.runs_in(served.pid) is plain:
@@ -301,6 +313,9 @@ OURS = (
     Offer("O", "as B, decision cache in nginx", lambda w: w.unlimited(w.keeping)),
     Offer("U", "as A, before an API", lambda w: w.null_before_api.row(w.tokens("enterprise")), open=True),
     Offer("V", "as C, before an API", lambda w: w.full(w.before_api)),
+    Offer("C1", "as C, one worker", lambda w: w.full(w.alone)),
+    Offer("B1", "as B, one worker", lambda w: w.unlimited(w.alone)),
+    Offer("L1", "as L, one worker", lambda w: w.first_sight(w.alone, "RS256")),
     Offer("W", "as C, plain Python", lambda w: w.full(w.plain)),
     Offer("X", "as B, plain Python", lambda w: w.unlimited(w.plain)),
     Offer("Y", "as L, plain Python", lambda w: w.first_sight(w.plain, "RS256")),

@@ -45,12 +45,13 @@ def test_a_promise_is_judged_where_its_rows_were_measured() -> None:
     assert len(said) == 5 < len(PROMISES)
 
 
-def test_plain_python_is_judged_beside_what_is_installed_by_its_own_rows() -> None:
-    both = replace(RESULT, figures={**RESULT.figures, "W": figures(9_500, 30)}, bare={**RESULT.bare, "W": "Z"})
-    said = {words: rest for words, _, *rest in judged(both)}
-    assert said["C, requests a second, of the null ceiling A"] == ["0.90", "yes", "0.95", "yes"]
-    assert said["C, CPU added to nginx, of what R adds to HAProxy"] == ["1.20", "no", "1.00", "yes"]
-    assert said["C, p99 at half of its rate, of A at the same"] == ["1.00", "yes", "–", "–"]
+def test_one_worker_and_plain_python_are_judged_beside_two_workers_by_rows_of_their_own() -> None:
+    more = {"C1": figures(8_000, 20), "W": figures(9_500, 30)}
+    every = replace(RESULT, figures={**RESULT.figures, **more}, bare={**RESULT.bare, "C1": "Z", "W": "Z"})
+    said = {words: rest for words, _, *rest in judged(every)}
+    assert said["C, requests a second, of the null ceiling A"] == ["0.90", "yes", "0.80", "no", "0.95", "yes"]
+    assert said["C, CPU added to nginx, of what R adds to HAProxy"] == ["1.20", "no", "0.80", "yes", "1.00", "yes"]
+    assert said["C, p99 at half of its rate, of A at the same"] == ["1.00", "yes", "–", "–", "–", "–"]
 
 
 def test_a_promise_is_judged_by_the_median_of_its_rounds_and_not_by_their_medians() -> None:
