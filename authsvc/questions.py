@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from authsvc.core.bounded import Bounded
-from authsvc.core.model import Decision, Forgotten, MustWait, Reason, Request
+from authsvc.core.model import Decision, Forgotten, Mark, MustWait, Reason, Request
 from authsvc.wsgi import single, single_target
 
 MOST_CALLERS = 20_000  # 250 bytes each
@@ -46,7 +46,7 @@ class _Caller:
 
 
 @dataclass(slots=True)
-class _Call:
+class _Call(Mark):
     method: str
     target: str | None
     served: str
@@ -89,6 +89,7 @@ class Questions:
                     may_wait=False,
                     digest=caller.digest,
                     by_key=caller.by_key,
+                    mark=call,
                 )
             )[0]
         except Forgotten:
@@ -109,6 +110,7 @@ class Questions:
             served=call.served,
             may_wait=False,
             api_key=fields.get("X-API-Key"),
+            mark=call,
         )
         told, decision = self._answer(request)
         identity = decision.identity

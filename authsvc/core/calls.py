@@ -40,7 +40,15 @@ class Calls:
         self._calls: Bounded[_Asked, Call] = Bounded(MOST)
 
     def known(self, request: Request) -> Call | None:
-        return self._calls.known.get(_key(request))
+        mark = request.mark
+        marked = None if mark is None else mark.found
+        if marked is not None and marked[0] is self:
+            found: Call = marked[1]
+            return found
+        known = self._calls.known.get(_key(request))
+        if known is not None and mark is not None:
+            mark.found = self, known
+        return known
 
     def remember(self, request: Request, call: Call) -> None:
         if len(request.target or "") + len(request.served or "") > MOST_CHARACTERS:

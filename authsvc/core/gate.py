@@ -27,9 +27,6 @@ class Counters(Protocol):
         ...
 
 
-_RULES_REMEMBERED = 16  # for each credential
-
-
 class _Trail(Decision):
     """A decision in the making, so that a refusal says all that is known so far. It begins as a refusal.
 
@@ -77,7 +74,7 @@ class Gate:
         trail.provider, trail.notices, trail.link = way.provider, way.notices, way.link
         if trail.retry_after_s is None:
             trail.retry_after_s = way.retry_after_s
-        trail.digest, trail.prepared = way.digest, None if way.known is None else way.known.prepared
+        trail.digest, trail.prepared = way.digest, way.known
         if way.other is not None:
             trail.other = self._compared(trail, now)
         return trail, trail.headers or [] if trail.allowed else []
@@ -89,7 +86,7 @@ class Gate:
         else:
             trail.identity = self.who.identify(request, now, trail.way)
         known = trail.way.known
-        charges = None if known is None else known.charges.get(call.key)
+        charges = None if known is None else known.charges(call.key)
         if not call.public and (charges is None or call.ages):  # who was charged by these rules was admitted by them
             self._admit(call, trail, now)
         trail.headers = self._headers(trail)
@@ -175,8 +172,8 @@ class Gate:
         """What the call is charged to; for a remembered credential and the same rules it is always the same."""
         known, spendings = trail.way.known, [rule.spending for rule in call.rules]
         found = ratelimit.charges(self.limits, spendings, trail.identity, request.client_ip)
-        if known is not None and not self.limits.by_address and len(known.charges) < _RULES_REMEMBERED:
-            known.charges[call.key] = found
+        if known is not None and not self.limits.by_address:
+            known.admit(call.key, found)
         return found
 
     def _spend(self, request: Request, charges: tuple[ratelimit.Charge, ...], now: float, trail: _Trail) -> None:

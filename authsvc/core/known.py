@@ -14,15 +14,38 @@ from authsvc.core.model import Identity, Prepared
 from authsvc.core.ratelimit import Charge
 
 MOST_KEYS = 4096  # as many as the book of keys keeps decoded
+MOST_RULES = 16  # sets of rules that are remembered for each credential
+
+
+@dataclass(slots=True)
+class Admitted:
+    """What calls under some rules are charged to; that they were worked out means that these rules admitted him."""
+
+    rules: tuple[int, ...]
+    charges: tuple[Charge, ...]
 
 
 @dataclass(slots=True, kw_only=True)
-class Known:
+class Known(Prepared):
     """Belongs to one gate: to its policy, its limits and the headers that it makes."""
 
     headers: list[tuple[str, str]] | None = None  # what the API is told of him
-    charges: dict[tuple[int, ...], tuple[Charge, ...]] = field(default_factory=dict)  # by the rules that admitted him
-    prepared: Prepared = field(default_factory=Prepared)
+    admitted: dict[tuple[int, ...], Admitted] = field(default_factory=dict)
+    last: Admitted | None = None
+
+    def charges(self, rules: tuple[int, ...]) -> tuple[Charge, ...] | None:
+        """Of a call under these rules, where they admitted him before."""
+        found = self.last  # one object, for threads: rules and charges of two must not be mixed
+        if found is None or found.rules is not rules:
+            found = self.admitted.get(rules)
+            if found is None:
+                return None
+            self.last = found
+        return found.charges
+
+    def admit(self, rules: tuple[int, ...], charges: tuple[Charge, ...]) -> None:
+        if len(self.admitted) < MOST_RULES:
+            self.admitted[rules] = Admitted(rules, charges)
 
 
 @dataclass(slots=True)

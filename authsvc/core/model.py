@@ -136,6 +136,13 @@ class Forgotten(Exception):
     """
 
 
+@dataclass(slots=True, kw_only=True)
+class Mark:
+    """On equal questions: what somebody has found for one of them holds for all, as far as he is asked again."""
+
+    found: tuple[object, Any] | None = None  # by whom, and what: one object, for threads
+
+
 @dataclass(slots=True, init=False)  # not frozen: one is made at each call, and freezing takes four times as long
 class Request:
     """One call as nginx described it: raw, nothing decoded. `None` means absent or sent twice.
@@ -143,7 +150,8 @@ class Request:
     `served` is the path that nginx serves in place of the target's after an internal redirect, as it decoded it.
     `may_wait` is `False` where a server asks that has one thread for all its calls. `receipt` is what an earlier answer
     to the same request said of the calls that it counted. `digest` stands for a bearer token that an earlier call
-    brought, or `by_key` for an API key; then the request does not hold it.
+    brought, or `by_key` for an API key; then the request does not hold it. `mark` is one and the same for calls of the
+    same method, target and served path, where a server knows which ones are.
     """
 
     method: str | None
@@ -157,6 +165,7 @@ class Request:
     api_key: str | None = field(repr=False)
     digest: bytes | None = field(repr=False)
     by_key: bool
+    mark: Mark | None = field(repr=False, compare=False)
 
     def __init__(  # written out, for mypyc compiles nothing that a dataclass makes
         self,
@@ -171,10 +180,11 @@ class Request:
         api_key: str | None = None,
         digest: bytes | None = None,
         by_key: bool = False,
+        mark: Mark | None = None,
     ) -> None:
         self.method, self.target, self.served, self.id = method, target, served, id
         self.authorization, self.api_key, self.digest, self.by_key = authorization, api_key, digest, by_key
-        self.client_ip, self.may_wait, self.receipt = client_ip, may_wait, receipt
+        self.client_ip, self.may_wait, self.receipt, self.mark = client_ip, may_wait, receipt, mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +263,7 @@ class Quota:
         return self._told
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Prepared:
     """Texts that are the same at each call of a remembered caller, or at each call for the same; empty until made."""
 

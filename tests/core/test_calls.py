@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from authsvc.core import calls as calls_module
 from authsvc.core.calls import MOST_CHARACTERS, Call, Calls
 from authsvc.core.gate import Gate
-from authsvc.core.model import Reason, Request
+from authsvc.core.model import Mark, Reason, Request
 from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
 from authsvc.core.rbac import Asks, rule
 from authsvc.core.stepup import Strength
@@ -95,3 +95,14 @@ def test_the_oldest_are_forgotten_so_that_strangers_cannot_fill_the_memory():
         assert len(known._calls.known) <= calls_module.MOST
     assert known.known(Request("GET", f"/{calls_module.MOST * 2 - 1}")) is one
     assert known.known(Request("GET", "/0")) is None
+
+
+def test_what_was_found_for_a_mark_is_found_by_who_found_it_and_by_nobody_else():
+    ours, theirs, mark = Calls(), Calls(), Mark()
+    request, one, other = Request("GET", "/x", mark=mark), Call("/x", RULES[:1]), Call("/x", RULES[1:2])
+    assert ours.known(request) is None
+    for known, call_ in ((ours, one), (theirs, other)):
+        known.remember(request, call_)
+    for _ in range(3):
+        assert ours.known(request) is one
+        assert theirs.known(request) is other

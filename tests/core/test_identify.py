@@ -482,7 +482,8 @@ def test_a_remembered_token_is_known_by_its_digest(rollout):
         known, again = by_digest(deciding, call(a_token(EARLY)))
         assert again == known
         assert again.identity is known.identity
-        assert again.prepared is known.prepared is not None
+        assert again.prepared is known.prepared
+        assert again.prepared is not None
 
 
 def test_a_token_that_was_just_verified_is_not_said_to_be_found():

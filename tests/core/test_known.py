@@ -14,9 +14,9 @@ from authsvc.core.apikeys import ApiKey
 from authsvc.core.callers import ApiKeys
 from authsvc.core.claims import Condition
 from authsvc.core.gate import Gate
-from authsvc.core.known import KnownKeys
+from authsvc.core.known import Known, KnownKeys
 from authsvc.core.model import Decision, Identity, Reason
-from authsvc.core.ratelimit import By, Limits, Rate, Tier
+from authsvc.core.ratelimit import By, Limits, Rate, Tier, charge
 from authsvc.core.rbac import Rule, rule
 from authsvc.core.stepup import Strength
 from keyworld import ANNOUNCED, BROWNED_OUT, GRACE, OVER, PLAN, RECORDS, SILENT, TEXTS, key_call, keys
@@ -213,3 +213,16 @@ def test_memory_stays_bounded_and_the_oldest_go_first():
     assert asked == []
     remembered.of(records[0], identify)
     assert asked == ["0"]
+
+
+def test_what_calls_under_some_rules_are_charged_to_is_never_told_of_others():
+    caller, one, other = Known(), (charge(TIERS.tiers[0], [["user", "main", "ann"]]),), ()
+    assert caller.charges((1,)) is None
+    caller.admit((1,), one)
+    assert caller.charges((2,)) is None
+    caller.admit((2,), other)
+    for rules, charged in (((1,), one), ((2,), other), ((1,), one), ((3,), None), ((2,), other), ((2,), other)):
+        assert caller.charges(rules) == charged
+    for number in range(known.MOST_RULES * 2):
+        caller.admit((number, 0), one)
+    assert len(caller.admitted) == known.MOST_RULES
