@@ -34,6 +34,7 @@ class _Pot:
     leases up.
     """
 
+    limiter: Limiter  # whose it is
     subject: str
     policy: QuotaPolicy
     left: int = 0
@@ -93,7 +94,10 @@ class Limiter:
 
         Empty where the store is down and calls are let through meanwhile; `Unavailable` where they are not.
         """
-        pot = self._pots.known.get(charge.pot) or self._pot(charge)
+        held = charge.held
+        if isinstance(held, _Pot) and held.limiter is self and (quotas := self._leased(held, charge, now)):
+            return quotas
+        pot = self._pot(charge)
         return self._leased(pot, charge, now) or self._waiting(charge, now) or self._counted(pot, charge, now)
 
     def tidy(self, now: float) -> None:
@@ -110,10 +114,15 @@ class Limiter:
         if not subjects:
             return
         with self._lock:
-            for key in [key for key, pot in list(self._pots.known.items()) if pot.subject in subjects]:
-                pot = self._pots.known.pop(key)
+            known = {
+                **self._lent,
+                **{id(pot): pot for pot in self._pots.known.values()},
+            }  # one may be lent, and displaced
+            for pot in [pot for pot in known.values() if pot.subject in subjects]:
                 pot.forgotten = True
                 self._take_lease(pot)
+            for key in [key for key, pot in list(self._pots.known.items()) if pot.forgotten]:
+                self._pots.known.pop(key)
             for key in [key for key, wait in list(self._waits.known.items()) if wait.subject in subjects]:
                 self._waits.known.pop(key, None)
             for name in [name for name in list(self._closed.known) if window.subject(name) in subjects]:
@@ -123,8 +132,9 @@ class Limiter:
 
     def _pot(self, charge: Charge) -> _Pot:
         with self._lock:
-            pot = self._pots.known.get(charge.pot) or _Pot(charge.subject, charge.tier.policies[0])
+            pot = self._pots.known.get(charge.pot) or _Pot(self, charge.subject, charge.tier.policies[0])
             self._pots.put(charge.pot, pot)
+        charge.hold(pot)
         return pot
 
     def _leased(self, pot: _Pot, charge: Charge, now: float) -> Quotas:

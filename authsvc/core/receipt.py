@@ -40,24 +40,25 @@ class Receipts:
         """The receipt; "" where the request has no id that it could be bound to."""
         if not (self._has_key and request_id):
             return ""
-        told = f"{charge.cost};{quotas[0].told() if len(quotas) == 1 else ','.join(map(Quota.told, quotas))}"
-        return f"{self._mac(request_id, charge, told)}={told}"
+        left = quotas[0].told() if len(quotas) == 1 else ",".join(map(Quota.told, quotas))
+        return f"{self._mac(f'{request_id}{charge.asked}{left}')}={charge.cost};{left}"
 
     def redeem(self, receipts: str, request_id: str, charge: Charge) -> Paid:
         """What is paid for this request in this tier, by the receipt that says most; nothing where none does."""
         paid = NOTHING
         for one in receipts.split(" ") if receipts and self._has_key and request_id else ():
             mac, _, told = one.partition("=")
-            if mac.isascii() and told.isascii() and hmac.compare_digest(mac, self._mac(request_id, charge, told)):
+            ours = self._mac(f"{request_id}\0{charge.pot}\0{told}")  # as `issue` has it, of what was told then
+            if mac.isascii() and told.isascii() and hmac.compare_digest(mac, ours):
                 cost, _, left = told.partition(";")
                 found = Paid(int(cost), _quotas(charge.tier, left))
                 paid = max(paid, found, key=lambda known: known.cost)
         return paid
 
-    def _mac(self, request_id: str, charge: Charge, told: str) -> str:
+    def _mac(self, text: str) -> str:
         """BLAKE2 needs no HMAC: nobody can go on with what was begun with a key (RFC 7693 section 1)."""
         mac = self._begun.copy()  # 0.2 µs less than to begin anew
-        mac.update(f"{request_id}\0{charge.pot}\0{told}".encode("utf-8", "surrogatepass"))
+        mac.update(text.encode("utf-8", "surrogatepass"))
         return mac.hexdigest()
 
 

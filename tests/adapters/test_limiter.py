@@ -488,6 +488,32 @@ def test_after_a_reset_lease_waiting_and_what_was_counted_before_are_forgotten(w
     assert counts(store, busy, NOW) == [1]
 
 
+def test_a_lease_of_who_was_displaced_from_memory_ends_with_a_reset_too(
+    who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, charge = shared(), call(who, BUSY)
+    monkeypatch.setattr(limiter_module, "MAX_REMEMBERED", 10)
+    limiter = Limiter(store)
+    assert passes(limiter, charge, NOW, 50) == 50
+    for number in range(20):
+        passes(limiter, call(f"{who}{number}", HOUR), NOW)
+    assert charge.pot not in limiter._pots.known
+    store.delete([window.window(BUSY, who, NOW).current])
+    limiter.forget({who})
+    assert passes(limiter, charge, NOW + 0.1) == 1
+    limiter.tidy(NOW + IDLE_S + 1)
+    assert counts(store, charge, NOW) == [1]
+
+
+def test_a_charge_that_one_limiter_has_counted_is_another_one_s_too(who: str) -> None:
+    charge, stores = call(who, BUSY), (shared(), shared())
+    limiters = [Limiter(store) for store in stores]
+    for _ in range(40):
+        assert [passes(limiter, charge, NOW) for limiter in limiters] == [1, 1]
+    for limiter, store in zip(limiters, stores, strict=True):
+        assert counts(store, charge, NOW)[0] - limiter._pot(charge).left == 40
+
+
 class Meeting(MemoryStore):
     """A store in which somebody resets the counts just after a call was counted."""
 

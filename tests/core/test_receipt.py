@@ -88,7 +88,7 @@ def test_another_key_redeems_nothing(key):
 @pytest.mark.parametrize(("key", "id_"), [(KEY, ""), (b"", "r-1"), (b"", "")], ids=["no id", "no key", "neither"])
 def test_there_is_no_receipt_where(key, id_):
     assert Receipts(key).issue(id_, CHARGE, QUOTAS) == ""
-    for made in (RECEIPT, Receipts(key)._mac(id_, CHARGE, "") + "=", "="):
+    for made in (RECEIPT, Receipts(key)._mac(f"{id_}\0{CHARGE.pot}\0") + "=", "="):
         assert Receipts(key).redeem(made, id_, CHARGE) is NOTHING
 
 
