@@ -103,7 +103,7 @@ class Limiter:
     def tidy(self, now: float) -> None:
         """Give back what was reserved for callers who do not come any more."""
         with self._lock:
-            idle = [pot for pot in self._lent.values() if abs(now - pot.used_at) > IDLE_S]
+            idle = [pot for pot in self._lent.values() if abs(now - pot.used_at) > IDLE_S and not pot.reserving]
             given = [(pot.at, self._take_lease(pot)) for pot in idle]
         for pot, (at, left) in zip(idle, given, strict=True):
             if at is not None and left and at.number == now // pot.policy.window_s:
@@ -204,6 +204,7 @@ class Limiter:
             if asked <= charge.cost or pot.reserving:
                 return charge.cost
             pot.reserving = True
+            self._lent[id(pot)] = pot  # so that a reset finds it, should it be displaced meanwhile
         return asked
 
     def _count(

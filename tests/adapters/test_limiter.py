@@ -546,6 +546,30 @@ def test_a_reservation_that_meets_a_reset_is_not_given_back_to_what_is_counted_a
     assert counts(store, charge, NOW)[0] >= before
 
 
+def test_a_reservation_that_meets_a_reset_is_no_lease_though_it_was_displaced_meanwhile(
+    who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, charge = Meeting(), call(who, BUSY)
+    monkeypatch.setattr(limiter_module, "MAX_REMEMBERED", 10)
+    limiter = Limiter(store)
+    passes(limiter, charge, NOW, 12)
+    limiter._pot(charge).left = 0
+
+    def reset() -> None:
+        for number in range(20):
+            passes(limiter, call(f"{who}{number}", HOUR), NOW)
+        assert charge.pot not in limiter._pots.known
+        limiter.tidy(NOW + 2 * IDLE_S)
+        store.delete([window.window(BUSY, charge.subject, NOW).current])
+        limiter.forget({charge.subject})
+
+    store.reset = reset
+    assert passes(limiter, charge, NOW) == 1
+    assert counts(store, charge, NOW) == [0]
+    assert passes(limiter, charge, NOW, 5) == 5
+    assert counts(store, charge, NOW)[0] - limiter._pot(charge).left == 5
+
+
 def test_nobody_to_forget_is_nothing_to_do(who: str) -> None:
     limiter = Limiter(MemoryStore())
     passes(limiter, call(who, HOUR), NOW, 11)
