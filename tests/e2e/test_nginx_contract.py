@@ -204,7 +204,7 @@ def test_nginx_asks_in_the_order_that_is_read_at_once(door: Door, credential: tu
     for target in targets:
         assert door.call(target, headers=(credential,)).status == 200
     read: list[Request] = []
-    questions = Questions(lambda request: (f"{read.append(request)}", Decision(Reason.NO_CREDENTIALS)))
+    questions = Questions(lambda request: (f"{read.append(request)}".encode(), Decision(Reason.NO_CREDENTIALS)))
     for question in door.auth.questions:
         assert questions.at_once(as_sent(question))
     name, text = credential
