@@ -48,6 +48,7 @@ map "$upstream_status/$upstream_http_x_auth_status" $authsvc_receipt_now {
     volatile;
     default $authsvc_receipt;
     200/200 $authsvc_receipt_said;
+    / $authsvc_receipt;  # nobody was asked: nginx had kept the answer
     "~^[^/]*[ ,:]200/200$" $authsvc_receipt_said;  # after a second try the status is a list: "502, 200"
 }
 map $upstream_http_x_auth_receipt $authsvc_receipt_said {
