@@ -103,6 +103,6 @@ def test_what_was_found_for_a_mark_is_found_by_who_found_it_and_by_nobody_else()
     assert ours.known(request) is None
     for known, call_ in ((ours, one), (theirs, other)):
         known.remember(request, call_)
-    for _ in range(3):
-        assert ours.known(request) is one
-        assert theirs.known(request) is other
+    for known, call_ in ((ours, one), (ours, one), (theirs, other), (theirs, other), (ours, one)):
+        assert known.known(request) is call_
+        assert mark.found == (known, call_)

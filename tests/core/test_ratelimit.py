@@ -369,3 +369,12 @@ def test_a_charge_shows_no_name_of_a_caller():
     (charge,) = ratelimit.charges(TIERS, [Spending()], ANN, V4)
     assert "ann" not in repr(charge)
     assert charge.who == '[["user", "main", "ann"]]'
+
+
+def test_what_a_charge_leads_to_is_no_part_of_it_and_no_other_charge_s():
+    one, same = (ratelimit.charge(Tier("free", (Rate(5),)), [["user", "main", "ann"]]) for _ in range(2))
+    one.hold("a lease")
+    assert (one.held, same.held, ratelimit.at_cost(one, 3).held) == ("a lease", None, None)
+    assert one == same
+    assert hash(one) == hash(same)
+    assert "a lease" not in repr(one)
