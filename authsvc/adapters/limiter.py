@@ -69,7 +69,7 @@ class Limiter:
     """Spends calls of tiers. In steady state one round trip, none while a lease lasts, and none for who must wait.
 
     `processes` says how many count in the same store, `sample` hears of each charge that was counted there, `report`
-    of each time that it could not be.
+    of each time that it could not be. `most` callers are remembered.
     """
 
     def __init__(
@@ -79,13 +79,14 @@ class Limiter:
         report: Callable[[str], None] = lambda event: None,
         processes: Callable[[], int] = lambda: 1,
         sample: Callable[[Charge, Sequence[Quota], float], None] = lambda charge, quotas, now: None,
+        most: int = MAX_REMEMBERED,
     ) -> None:
         self._store, self._on_error, self._report = store, on_error, report
         self._processes, self._sample = processes, sample
         self._local = MemoryStore()
-        self._closed: _Closed = Bounded(MAX_REMEMBERED)
-        self._pots: Bounded[str, _Pot] = Bounded(MAX_REMEMBERED)
-        self._waits: Bounded[str, _Wait] = Bounded(MAX_REMEMBERED)
+        self._closed: _Closed = Bounded(most)
+        self._pots: Bounded[str, _Pot] = Bounded(most)
+        self._waits: Bounded[str, _Wait] = Bounded(most)
         self._lent: dict[int, _Pot] = {}
         self._lock = threading.Lock()
 
@@ -114,15 +115,10 @@ class Limiter:
         if not subjects:
             return
         with self._lock:
-            known = {
-                **self._lent,
-                **{id(pot): pot for pot in self._pots.known.values()},
-            }  # one may be lent, and displaced
-            for pot in [pot for pot in known.values() if pot.subject in subjects]:
-                pot.forgotten = True
-                self._take_lease(pot)
-            for key in [key for key, pot in list(self._pots.known.items()) if pot.forgotten]:
-                self._pots.known.pop(key)
+            for key in [key for key, pot in list(self._pots.known.items()) if pot.subject in subjects]:
+                self._forget(self._pots.known.pop(key))
+            for pot in [pot for pot in self._lent.values() if pot.subject in subjects]:  # displaced from among those
+                self._forget(pot)
             for key in [key for key, wait in list(self._waits.known.items()) if wait.subject in subjects]:
                 self._waits.known.pop(key, None)
             for name in [name for name in list(self._closed.known) if window.subject(name) in subjects]:
@@ -156,6 +152,10 @@ class Limiter:
             left = policy.limit
         whole = int(ends_in_s)
         return (Quota(policy, left, whole + 1 if ends_in_s > whole else whole),)
+
+    def _forget(self, pot: _Pot) -> None:
+        pot.forgotten = True
+        self._take_lease(pot)
 
     def _take_lease(self, pot: _Pot) -> int:
         left, pot.left = pot.left, 0

@@ -488,16 +488,18 @@ def test_after_a_reset_lease_waiting_and_what_was_counted_before_are_forgotten(w
     assert counts(store, busy, NOW) == [1]
 
 
-def test_a_lease_of_who_was_displaced_from_memory_ends_with_a_reset_too(
-    who: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, charge = shared(), call(who, BUSY)
-    monkeypatch.setattr(limiter_module, "MAX_REMEMBERED", 10)
-    limiter = Limiter(store)
-    assert passes(limiter, charge, NOW, 50) == 50
+def displaced(limiter: Limiter, charge: Charge) -> bool:
+    """Whether so many others came that the limiter, which remembers ten, has no place for him."""
     for number in range(20):
-        passes(limiter, call(f"{who}{number}", HOUR), NOW)
-    assert charge.pot not in limiter._pots.known
+        passes(limiter, call(f"{charge.subject}{number}", HOUR), NOW)
+    return charge.pot not in limiter._pots.known
+
+
+def test_a_lease_of_who_was_displaced_from_memory_ends_with_a_reset_too(who: str) -> None:
+    store, charge = shared(), call(who, BUSY)
+    limiter = Limiter(store, most=10)
+    assert passes(limiter, charge, NOW, 50) == 50
+    assert displaced(limiter, charge)
     store.delete([window.window(BUSY, who, NOW).current])
     limiter.forget({who})
     assert passes(limiter, charge, NOW + 0.1) == 1
@@ -546,19 +548,14 @@ def test_a_reservation_that_meets_a_reset_is_not_given_back_to_what_is_counted_a
     assert counts(store, charge, NOW)[0] >= before
 
 
-def test_a_reservation_that_meets_a_reset_is_no_lease_though_it_was_displaced_meanwhile(
-    who: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reservation_that_meets_a_reset_is_no_lease_though_it_was_displaced_meanwhile(who: str) -> None:
     store, charge = Meeting(), call(who, BUSY)
-    monkeypatch.setattr(limiter_module, "MAX_REMEMBERED", 10)
-    limiter = Limiter(store)
+    limiter = Limiter(store, most=10)
     passes(limiter, charge, NOW, 12)
     limiter._pot(charge).left = 0
 
     def reset() -> None:
-        for number in range(20):
-            passes(limiter, call(f"{who}{number}", HOUR), NOW)
-        assert charge.pot not in limiter._pots.known
+        assert displaced(limiter, charge)
         limiter.tidy(NOW + 2 * IDLE_S)
         store.delete([window.window(BUSY, charge.subject, NOW).current])
         limiter.forget({charge.subject})
