@@ -23,7 +23,7 @@ COMPILED = {
     "authsvc/adapters": ("auditline", "limiter", "recorder", "tally", "tokenmemory"),
     "authsvc/core": (
         "bounded", "callers", "calls", "claims", "gate", "identify", "jwt", "keeping", "known", "model", "provider",
-        "ratelimit", "rbac", "receipt", "response", "stepup", "strict", "window",
+        "quotaheaders", "ratelimit", "rbac", "receipt", "response", "stepup", "strict", "window",
     ),
 }  # fmt: skip
 
