@@ -552,7 +552,7 @@ def test_a_reservation_that_meets_a_reset_is_no_lease_though_it_was_displaced_me
     store, charge = Meeting(), call(who, BUSY)
     limiter = Limiter(store, most=10)
     passes(limiter, charge, NOW, 12)
-    limiter._pot(charge).left = 0
+    limiter.tidy(NOW + 2 * IDLE_S)  # nothing is lent
 
     def reset() -> None:
         assert displaced(limiter, charge)
