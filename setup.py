@@ -20,10 +20,10 @@ WANTED = os.environ.get("AUTHSVC_COMPILE", "1") != "0"
 MYPY = "mypy~=2.4.0"  # mypyc comes with it; what another one makes of this was not tested
 COMPILED = {
     "authsvc": ("answering", "connection", "door", "httpwire", "questions", "wsgi"),
-    "authsvc/adapters": ("auditline", "limiter", "recorder", "tally", "tokenmemory"),
+    "authsvc/adapters": ("auditline", "keyring", "keystate", "limiter", "recorder", "tally", "tokenmemory"),
     "authsvc/core": (
-        "bounded", "callers", "calls", "claims", "gate", "identify", "jwt", "keeping", "known", "model", "provider",
-        "quotaheaders", "ratelimit", "rbac", "receipt", "response", "stepup", "strict", "window",
+        "bounded", "callers", "calls", "claims", "gate", "identify", "jwt", "keeping", "keylife", "known", "model",
+        "provider", "quotaheaders", "ratelimit", "rbac", "receipt", "response", "stepup", "strict", "window",
     ),
 }  # fmt: skip
 

@@ -133,7 +133,8 @@ class Questions:
 
 
 def _start_of_call(head: bytes) -> int:
-    """Where the second part begins, in a whole head with an id as nginx makes them at its end; -1 in anything else."""
+    """Where the second part begins, in a whole head with an id as nginx makes them at its end; -1 in anything else.
+    Looked for from the end: the first part, with the token, is the longer one, and must not hold a second such line."""
     start, length = head.find(_METHOD), len(head)
     if not 0 <= start < length - _ID or length > MOST_BYTES or not head.endswith(b"\r\n\r\n"):
         return -1

@@ -92,8 +92,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Charge:
     """One call, `cost` calls' worth, on a tier. `subject` is a hash of `who`, under which it is counted. `pot` tells
-    subjects and tiers apart, `key` costs too, `asked` is what a receipt's MAC covers between a request and what is
-    left. `held` is a place for what whoever counts found by `pot`."""
+    subjects and tiers apart, `key` costs too. `held` is a place for what whoever counts found by `pot`, `stamp` for
+    what its receipts begin with, which `stamped_by` made."""
 
     tier: Tier
     subject: str
@@ -101,16 +101,20 @@ class Charge:
     cost: int = 1
     pot: str = field(init=False, repr=False, compare=False)
     key: str = field(init=False, repr=False, compare=False)
-    asked: str = field(init=False, repr=False, compare=False)
     held: Any = field(default=None, init=False, repr=False, compare=False)
+    stamp: str = field(default="", init=False, repr=False, compare=False)
+    stamped_by: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pot", f"{self.subject}:{self.tier.name}")
         object.__setattr__(self, "key", f"{self.subject}:{self.cost}:{self.tier.name}")
-        object.__setattr__(self, "asked", f"\0{self.pot}\0{self.cost};")
 
     def hold(self, found: object) -> None:
         object.__setattr__(self, "held", found)
+
+    def mark(self, stamp: str, by: object) -> None:
+        object.__setattr__(self, "stamp", stamp)
+        object.__setattr__(self, "stamped_by", by)
 
 
 def period(seconds: int) -> str:

@@ -1,6 +1,9 @@
 """Receipts for counted calls, which nginx carries: after an internal redirect it asks again, and that costs nothing.
 
-A receipt is bound to nginx's $request_id, to whom was counted and to the tier, by a MAC that only authsvc can make.
+A receipt says three things. A stamp, which only authsvc can make, of who was counted in which tier at which cost: it
+never leaves nginx and authsvc. The request's id, which nginx makes up after the client has sent the request. And what
+was left. So whoever gets a header of this name past nginx knows neither of the first two; that a stamp is made once for
+a caller, and not for each of his calls, spares a tenth of what a limited call takes.
 """
 
 from __future__ import annotations
@@ -15,7 +18,10 @@ from authsvc.core.model import Quota
 from authsvc.core.ratelimit import Charge, Tier
 
 MOST = 4  # a request that is redirected more often than that is counted again
-_SHAPE = re.compile(r"[0-9a-f]{24}=[0-9]{1,9};[rt=;,0-9]{0,500}")
+MOST_ID = 64  # characters of an id that stands in its receipt as it is
+_SHAPE = re.compile(  # of printable ASCII without a space
+    r"(?P<stamp>[0-9a-f]{24}=(?P<cost>[0-9]{1,9});)(?P<named>[0-9A-Za-z]{1,64});(?P<left>[rt=;,0-9]{0,500})"
+)
 _LEFT = re.compile(r"r=([0-9]+);t=([0-9]+)")
 
 
@@ -41,25 +47,38 @@ class Receipts:
         if not (self._has_key and request_id):
             return ""
         left = quotas[0].told() if len(quotas) == 1 else ",".join(map(Quota.told, quotas))
-        return f"{self._mac(f'{request_id}{charge.asked}{left}')}={charge.cost};{left}"
+        return f"{self._stamp(charge)}{_named(request_id)};{left}"
 
     def redeem(self, receipts: str, request_id: str, charge: Charge) -> Paid:
         """What is paid for this request in this tier, by the receipt that says most; nothing where none does."""
         paid = NOTHING
         for one in receipts.split(" ") if receipts and self._has_key and request_id else ():
-            mac, _, told = one.partition("=")
-            ours = self._mac(f"{request_id}\0{charge.pot}\0{told}")  # as `issue` has it, of what was told then
-            if mac.isascii() and told.isascii() and hmac.compare_digest(mac, ours):
-                cost, _, left = told.partition(";")
-                found = Paid(int(cost), _quotas(charge.tier, left))
-                paid = max(paid, found, key=lambda known: known.cost)
+            found = _SHAPE.fullmatch(one)
+            if found is None or found["named"] != _named(request_id):
+                continue
+            cost = int(found["cost"])
+            if hmac.compare_digest(found["stamp"], self._made(charge.pot, cost)):
+                paid = max(paid, Paid(cost, _quotas(charge.tier, found["left"])), key=lambda known: known.cost)
         return paid
 
-    def _mac(self, text: str) -> str:
+    def _stamp(self, charge: Charge) -> str:
+        """Made once for a charge that is remembered, as that of a caller who comes again is."""
+        if charge.stamped_by is not self:
+            charge.mark(self._made(charge.pot, charge.cost), self)
+        return charge.stamp
+
+    def _made(self, pot: str, cost: int) -> str:
         """BLAKE2 needs no HMAC: nobody can go on with what was begun with a key (RFC 7693 section 1)."""
-        mac = self._begun.copy()  # 0.2 µs less than to begin anew
-        mac.update(text.encode("utf-8", "surrogatepass"))
-        return mac.hexdigest()
+        mac = self._begun.copy()
+        mac.update(f"{pot}\0{cost}".encode())
+        return f"{mac.hexdigest()}={cost};"
+
+
+def _named(request_id: str) -> str:
+    """The id of nginx as it is; one that could be mistaken for more than an id by its hash."""
+    if request_id.isalnum() and request_id.isascii() and len(request_id) <= MOST_ID:
+        return request_id
+    return hashlib.blake2b(request_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def add(receipts: str, made: str) -> str:

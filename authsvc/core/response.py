@@ -168,10 +168,11 @@ def _passing_lines(decision: Decision, rate_headers: RateHeaders) -> str:
     """The same as text. That of one window is put together here: 0.3 µs where the way below takes 1."""
     if decision.shadow or decision.notices or len(decision.quotas) > 1 or rate_headers != "ietf":
         return lines(_passing(decision, rate_headers))
-    receipt = f"X-Auth-Receipt: {decision.receipt}\r\n" if decision.receipt else ""
+    receipt, before = decision.receipt, "X-Auth-Receipt: " if decision.receipt else ""
+    end = "\r\n" if receipt else ""
     for quota in decision.quotas:
-        return f"{receipt}{quota.policy.lines}{quota.told()}\r\n"
-    return receipt
+        return f"{before}{receipt}{end}{quota.policy.lines}{quota.told()}\r\n"
+    return f"{before}{receipt}{end}"
 
 
 def _passing(decision: Decision, rate_headers: RateHeaders) -> Headers:
