@@ -35,6 +35,7 @@ _CALL = re.compile(
     rb"\r\nX-Request-ID: "
 )
 _LINE = b"GET /auth HTTP/1.1\r\n"
+_CONTROLS = bytes({*range(32), 127} - set(b"\r\n"))  # those that end lines are looked for in each line
 _NAMES = {"Host", "Authorization", "X-API-Key", "X-Real-IP"}  # all that may stand in the first part
 
 
@@ -143,12 +144,14 @@ def _start_of_call(head: bytes) -> int:
 
 def _fields(first: bytes) -> dict[str, str] | None:
     """What the first part says; `None` where it holds anything that could be read in more than one way."""
-    if not first.startswith(_LINE) or not first.isascii():
+    if not first.startswith(_LINE) or not first.isascii() or len(first.translate(None, _CONTROLS)) < len(first):
         return None
     fields: dict[str, str] = {}
     for line in str(first[len(_LINE) :], "ascii").split("\r\n"):
         name, _, value = line.partition(": ")
-        if name not in _NAMES or name in fields or not value or not value.isprintable() or value.strip(" ") != value:
+        if name not in _NAMES or name in fields or not value or value.strip(" ") != value:
+            return None
+        if "\r" in value or "\n" in value:
             return None
         fields[name] = value
     return fields

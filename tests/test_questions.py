@@ -283,6 +283,12 @@ OTHERS = {
     "two spaces after bearer": KNOWN.replace(b"Bearer", b"Bearer "),
     "no host": KNOWN.replace(b"Host: authsvc\r\n", b""),
     "an empty line first": b"\r\n" + KNOWN,
+    **{
+        f"{name} in a token": KNOWN.replace(b"Bearer e", b"Bearer " + put + b"e")
+        for name, put in {"a nul": b"\0", "a tab": b"\t", "an escape": b"\x1b", "a delete": b"\x7f"}.items()
+    },
+    "a bare cr in a token": KNOWN.replace(b"Bearer e", b"Bearer \re"),
+    "a bare lf in a token": KNOWN.replace(b"Bearer e", b"Bearer \ne"),
     "an underscore for a dash": KNOWN.replace(b"X-Original-Method", b"X_Original_Method"),
 }
 
@@ -293,7 +299,9 @@ def told(world: World, sent: bytes) -> bytes:
     return re.sub(rb"Date: [^\r]*", b"", b"".join(world.transport.written[before:]))
 
 
-UNANSWERED = {"a bare lf", "a bare lf at the end", "a folded target"}
+UNANSWERED = {"a bare lf", "a bare lf at the end", "a folded target"} | {
+    name for name in OTHERS if name.endswith("in a token") and name != "a tab in a token"
+}
 PLAIN = {  # questions like any of the includes'
     "another host", "another address", "an api key too", "a letter of the token less", "another token", "no token",
     "bearer in small letters", "two spaces after bearer", "no host",
@@ -316,6 +324,16 @@ def test_what_has_another_shape_than_the_questions_of_the_includes_is_read_as_ws
     world = World(judge(api_keys=keys()))
     world.connection.data_received(OTHERS[what])
     assert (world.by_wsgi == 0) is (what in PLAIN or what in UNANSWERED)
+
+
+@pytest.mark.parametrize("octet", [*range(32), *range(127, 256)])
+def test_nobody_is_told_at_once_whose_first_part_holds_an_octet_that_is_not_printable_ascii(octet):
+    world = World(judge())
+    assert world.answerer.questions.at_once(KNOWN) is not None
+    for before in (b"vc\r\nAuth", b"Bearer e", b"192.0"):
+        assert KNOWN.count(before) == 1
+        changed = KNOWN.replace(before, before[:2] + bytes([octet]) + before[2:])
+        assert world.answerer.questions.at_once(changed) is None
 
 
 @settings(deadline=None)
