@@ -34,7 +34,7 @@ def json_object(data: bytes) -> dict[str, Any]:
     """A JSON object in UTF-8: no duplicate members at any depth, finite numbers only. Raises `ValueError`."""
     try:
         text = data.decode("utf-8")
-        value = _JSON.decode(text)
+        value = _read(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(value, dict):
@@ -42,6 +42,16 @@ def json_object(data: bytes) -> dict[str, Any]:
     if _depth(text) > MAX_DEPTH:
         raise ValueError("nested too deep")
     return value
+
+
+def _read(text: str) -> Any:
+    """The JSON of a text. One without blanks around it, as nearly all are, is read without the two expressions that
+    look for them."""
+    try:
+        value, end = _JSON.raw_decode(text)
+    except ValueError:
+        end = -1
+    return value if end == len(text) else _JSON.decode(text)
 
 
 def _depth(text: str) -> int:

@@ -79,6 +79,8 @@ def test_an_object_is_read(text, value):
         pytest.param(b'"{}"', id="a string"),
         pytest.param(b"null", id="null"),
         pytest.param(b"{} {}", id="two objects"),
+        pytest.param(b"{}x", id="an object and more"),
+        pytest.param(b"{}\x0b", id="an object and a blank that is none in JSON"),
         pytest.param(b'{"a":1,}', id="a trailing comma"),
         pytest.param(b"{'a':1}", id="single quotes"),
         pytest.param(b'{"a":1,"a":1}', id="a member twice"),
