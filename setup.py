@@ -22,8 +22,8 @@ COMPILED = {
     "authsvc": ("answering", "connection", "door", "httpwire", "questions", "wsgi"),
     "authsvc/adapters": ("auditline", "keyring", "keystate", "limiter", "recorder", "tally", "tokenmemory"),
     "authsvc/core": (
-        "bounded", "callers", "calls", "claims", "gate", "identify", "jwt", "keeping", "keylife", "known", "model",
-        "provider", "quotaheaders", "ratelimit", "rbac", "receipt", "response", "stepup", "strict", "window",
+        "bounded", "callers", "calls", "claims", "gate", "identify", "jwks", "jwt", "keeping", "keylife", "known",
+        "model", "provider", "quotaheaders", "ratelimit", "rbac", "receipt", "response", "stepup", "strict", "window",
     ),
 }  # fmt: skip
 

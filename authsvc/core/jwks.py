@@ -107,7 +107,7 @@ def _admit_one(entry: Any, allowed: frozenset[str], now: float, source: str) -> 
         raise ValueError("not an object")
     if entry.get("kty") == "oct":
         raise _Unsafe("a symmetric key does not belong in a published set")
-    if _PRIVATE_MEMBERS & entry.keys():
+    if not _PRIVATE_MEMBERS.isdisjoint(entry):
         raise _Unsafe("the provider publishes a private key")
     _check_purpose(entry)
     public = _public_members(entry)
