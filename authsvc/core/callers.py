@@ -95,17 +95,20 @@ class ApiKeys:
         return apikeys.identity(key, NAME, self.qualify_user_id)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Sent:
     """The credentials of one call: an Authorization header that may hold a token, and an API key."""
 
     authorization: str | None
     key: str | None
 
+    def __init__(self, authorization: str | None, key: str | None) -> None:
+        self.authorization, self.key = authorization, key
+
 
 def sent(request: Request) -> Sent:
     """What was sent, by X-API-Key or as `Authorization: ApiKey …`. Raises `Refused` where both hold a key."""
-    authorization, key = (text.strip(" \t") for text in (request.authorization or "", request.api_key or ""))
+    authorization, key = (request.authorization or "").strip(" \t"), (request.api_key or "").strip(" \t")
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() != "apikey":
         return Sent(authorization or None, key or None)  # an empty header is no credential beside the other one

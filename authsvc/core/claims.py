@@ -37,7 +37,9 @@ def texts(value: Any) -> tuple[str, ...]:
     """What a claim holds as texts: those of a list, the names of an object's members, or the one text it is."""
     if value is None:
         return ()
-    if isinstance(value, list):  # and quicker than to ask whether it is an object
+    if isinstance(value, str):  # and quicker than to ask whether it is an object
+        return (value,) if value else ()
+    if isinstance(value, list):
         return tuple(filter(None, map(as_text, value)))
     if isinstance(value, _OBJECTS):
         # Zitadel's roles and Keycloak's organizations are objects; {"admin": false} is not an admin

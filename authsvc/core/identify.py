@@ -42,17 +42,18 @@ class Introspects(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Remembered(Known):
-    """A verified token, good from `since` until before `until` (seconds since the epoch, skew included)."""
+    """A verified token, good from `since` until before `until` (seconds since the epoch, skew included). `size` is that
+    of its text; `used` is for its memory, which forgets."""
 
-    identity: Identity
-    provider: Provider
-    keys: KeySet
-    since: float
-    until: float
-    size: int
-    used: bool = False
+    __slots__ = ("identity", "keys", "provider", "since", "size", "until", "used")
+
+    def __init__(
+        self, identity: Identity, provider: Provider, keys: KeySet, since: float, until: float, size: int
+    ) -> None:
+        super().__init__()
+        self.identity, self.provider, self.keys = identity, provider, keys
+        self.since, self.until, self.size, self.used = since, until, size, False
 
     def holds(self, keys: KeySet | None, now: float) -> bool:
         return self.keys is keys and self.since <= now < self.until
@@ -276,5 +277,5 @@ def _accepted(provider: Provider, claims: Claims, now: float) -> Identity:
     """The identity of a token whose claims are true, where it meets what the provider's config demands."""
     check(provider, claims)
     found = identity(provider, claims)
-    stepup.check(stepup.Strength(provider.acr, provider.mfa, provider.max_age_s), found, provider, now)
+    stepup.check_provider(provider, found, now)
     return found

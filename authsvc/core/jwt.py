@@ -28,7 +28,7 @@ _FOREIGN_TYPES = frozenset({"refresh_token", "id_token"})  # Glewlwyd's payload 
 _OPAQUE = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 
 
-@dataclass(slots=True)  # not frozen: freezing takes four times as long
+@dataclass(slots=True, init=False)  # not frozen: freezing takes four times as long
 class Token:
     """A token taken apart. Nothing in it is proved: neither header nor claims."""
 
@@ -39,6 +39,19 @@ class Token:
     alg: str
     kid: str | None
     issuer: str
+
+    def __init__(  # written out, for mypyc compiles nothing that a dataclass makes
+        self,
+        header: Mapping[str, Any],
+        claims: Mapping[str, Any],
+        signing_input: bytes,
+        signature: bytes,
+        alg: str,
+        kid: str | None,
+        issuer: str,
+    ) -> None:
+        self.header, self.claims, self.signing_input, self.signature = header, claims, signing_input, signature
+        self.alg, self.kid, self.issuer = alg, kid, issuer
 
 
 def bearer(authorization: str | None) -> str | None:

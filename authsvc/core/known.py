@@ -6,7 +6,6 @@ Nothing here says that a credential is good. That is asked at each call, of the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from authsvc.core.apikeys import ApiKey
 from authsvc.core.bounded import Bounded
@@ -17,21 +16,26 @@ MOST_KEYS = 4096  # as many as the book of keys keeps decoded
 MOST_RULES = 16  # sets of rules that are remembered for each credential
 
 
-@dataclass(slots=True)
 class Admitted:
     """What calls under some rules are charged to; that they were worked out means that these rules admitted him."""
 
-    rules: tuple[int, ...]
-    charges: tuple[Charge, ...]
+    __slots__ = ("charges", "rules")
+
+    def __init__(self, rules: tuple[int, ...], charges: tuple[Charge, ...]) -> None:
+        self.rules, self.charges = rules, charges
 
 
-@dataclass(slots=True, kw_only=True)
 class Known(Prepared):
-    """Belongs to one gate: to its policy, its limits and the headers that it makes."""
+    """Belongs to one gate: to its policy, its limits and the headers that it makes. `headers` is what the API is told
+    of him."""
 
-    headers: list[tuple[str, str]] | None = None  # what the API is told of him
-    admitted: dict[tuple[int, ...], Admitted] = field(default_factory=dict)
-    last: Admitted | None = None
+    __slots__ = ("admitted", "headers", "last")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers: list[tuple[str, str]] | None = None
+        self.admitted: dict[tuple[int, ...], Admitted] = {}
+        self.last: Admitted | None = None
 
     def charges(self, rules: tuple[int, ...]) -> tuple[Charge, ...] | None:
         """Of a call under these rules, where they admitted him before."""
@@ -48,12 +52,14 @@ class Known(Prepared):
             self.admitted[rules] = Admitted(rules, charges)
 
 
-@dataclass(slots=True)
 class KnownKey(Known):
     """Whom an API key speaks for, by this very record of it."""
 
-    record: ApiKey
-    identity: Identity
+    __slots__ = ("identity", "record")
+
+    def __init__(self, record: ApiKey, identity: Identity) -> None:
+        super().__init__()
+        self.record, self.identity = record, identity
 
 
 class KnownKeys:

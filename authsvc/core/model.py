@@ -263,12 +263,17 @@ class Quota:
         return self._told
 
 
-@dataclass(slots=True, kw_only=True)
 class Prepared:
-    """Texts that are the same at each call of a remembered caller, or at each call for the same; empty until made."""
+    """Texts that are the same at each call of a remembered caller, or at each call for the same; empty until made.
 
-    head: bytes = field(default=b"", repr=False)  # of a yes to the caller, but for what differs from call to call
-    audit: str = field(default="", repr=False)  # who he is, in an audit line; or what was asked and by which rule
+    `head` is that of a yes to the caller, but for what differs from call to call; `audit` is who he is, in an audit
+    line, or what was asked and by which rule.
+    """
+
+    __slots__ = ("audit", "head")
+
+    def __init__(self) -> None:
+        self.head, self.audit = b"", ""
 
 
 @dataclass(slots=True)  # not frozen: one is made at each call, and freezing takes four times as long

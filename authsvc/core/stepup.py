@@ -25,7 +25,7 @@ class Strength:
 
 def check(asked: Strength, identity: Identity, provider: Provider, now: float) -> None:
     """Raises `Refused`, with the challenge of RFC 9470 section 3 or of Entra."""
-    if asked == _NOTHING:
+    if not (asked.acr or asked.mfa or asked.max_age_s is not None):
         return
     if identity.method == "api_key":
         raise _not_by_key(asked)
@@ -43,8 +43,13 @@ def check(asked: Strength, identity: Identity, provider: Provider, now: float) -
         _check_age(asked, claims, provider, now)
 
 
-_NOTHING = Strength()
 _ONLY_A_TOKEN = "send a token in place of the key: behind a key nobody signs in"  # noqa: S105 - words, not a password
+
+
+def check_provider(provider: Provider, identity: Identity, now: float) -> None:
+    """What the provider asks of all its tokens. Raises `Refused`."""
+    if provider.acr or provider.mfa or provider.max_age_s is not None:
+        check(Strength(provider.acr, provider.mfa, provider.max_age_s), identity, provider, now)
 
 
 def _not_by_key(asked: Strength) -> Refused:
