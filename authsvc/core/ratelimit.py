@@ -95,15 +95,16 @@ class Charge:
     subjects and tiers apart, `key` costs too. `held` is a place for what whoever counts found by `pot`, `stamp` for
     what its receipts begin with, which `stamped_by` made."""
 
+    # first what is looked at in each call of a caller who comes again: it lies together
+    held: Any = field(default=None, init=False, repr=False, compare=False)
+    stamp: str = field(default="", init=False, repr=False, compare=False)
+    stamped_by: Any = field(default=None, init=False, repr=False, compare=False)
     tier: Tier
     subject: str
     who: str = field(repr=False)
     cost: int = 1
     pot: str = field(init=False, repr=False, compare=False)
     key: str = field(init=False, repr=False, compare=False)
-    held: Any = field(default=None, init=False, repr=False, compare=False)
-    stamp: str = field(default="", init=False, repr=False, compare=False)
-    stamped_by: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pot", f"{self.subject}:{self.tier.name}")

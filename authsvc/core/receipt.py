@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from authsvc.core.model import Quota
@@ -42,7 +41,7 @@ class Receipts:
     def __init__(self, key: bytes = b"") -> None:
         self._has_key, self._begun = bool(key), hashlib.blake2b(key, digest_size=12)
 
-    def issue(self, request_id: str, charge: Charge, quotas: Sequence[Quota]) -> str:
+    def issue(self, request_id: str, charge: Charge, quotas: tuple[Quota, ...]) -> str:
         """The receipt; "" where the request has no id that it could be bound to."""
         if not (self._has_key and request_id):
             return ""

@@ -7,7 +7,6 @@ the value that the atomic count returned, so callers at once never get more than
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from authsvc.core.model import Quota, QuotaPolicy
@@ -101,7 +100,7 @@ def _wait(limit: int, admitted: int, previous: int, elapsed: float, cost: int) -
     return 1 - elapsed + max(1 - (limit - cost) / max(admitted, 1), 0)
 
 
-def refused(quotas: Sequence[Quota]) -> Quota | None:
+def refused(quotas: tuple[Quota, ...]) -> Quota | None:
     """The one that keeps the caller waiting longest, where any refuses."""
     if not quotas:
         return None
@@ -110,6 +109,6 @@ def refused(quotas: Sequence[Quota]) -> Quota | None:
     return _longest(quotas)
 
 
-def _longest(quotas: Sequence[Quota]) -> Quota | None:
+def _longest(quotas: tuple[Quota, ...]) -> Quota | None:
     """Apart from `refused`: a generator costs the function that holds it, whether it runs or not."""
     return max((quota for quota in quotas if quota.refused), key=lambda quota: quota.reset_s, default=None)
