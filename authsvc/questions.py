@@ -136,7 +136,7 @@ class Questions:
 def _start_of_call(head: bytes) -> int:
     """Where the second part begins, in a whole head with an id as nginx makes them at its end; -1 in anything else.
     Looked for from the end: the first part, with the token, is the longer one, and must not hold a second such line."""
-    start, length = head.find(_METHOD), len(head)
+    start, length = head.rfind(_METHOD), len(head)
     if not 0 <= start < length - _ID or length > MOST_BYTES or not head.endswith(b"\r\n\r\n"):
         return -1
     return start if head[length - _ID : length - 4].isalnum() else -1  # of ASCII; there is one way to read that

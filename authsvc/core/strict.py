@@ -45,13 +45,13 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def _read(text: str) -> Any:
-    """The JSON of a text. One without blanks around it, as nearly all are, is read without the two expressions that
-    look for them."""
-    try:
+    """The JSON of a text. An object without blanks around it, as nearly all are, is read without the two expressions
+    that look for them."""
+    if text.startswith("{"):
         value, end = _JSON.raw_decode(text)
-    except ValueError:
-        end = -1
-    return value if end == len(text) else _JSON.decode(text)
+        if end == len(text):
+            return value
+    return _JSON.decode(text)
 
 
 def _depth(text: str) -> int:
