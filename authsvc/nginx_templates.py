@@ -39,7 +39,8 @@ map $authsvc_served $authsvc_served_path {
 
 # authsvc's receipt: that this request has been counted. nginx asks again after an internal redirect, and hands the
 # receipt back with the question, so that the request is counted once. It begins empty, and never leaves nginx but to
-# authsvc. A variable made by `map`, because it must outlive the redirect: `set` would empty it again.
+# authsvc: leave it out of your log_format, and of what you answer. A variable made by `map`, because it must outlive
+# the redirect: `set` would empty it again.
 map "" $authsvc_receipt {
     default "";
 }

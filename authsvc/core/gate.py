@@ -183,7 +183,8 @@ class Gate:
             quotas = self._counted(request, charge, now) if request.receipt else self._count(charge, now)
             refusal = window.refused(quotas)
             if refusal is None:
-                made, earlier = self.receipts.issue(request.id, charge, quotas), trail.receipt or request.receipt
+                made = self.receipts.issue(request.id, charge, quotas, now)
+                earlier = trail.receipt or request.receipt
                 trail.receipt = receipt.add(earlier, made) if earlier else made
             if charge.tier.shadow:  # the caller does not see it
                 trail.shadow = charge.tier.name if refusal else trail.shadow
@@ -194,7 +195,7 @@ class Gate:
 
     def _counted(self, request: Request, charge: ratelimit.Charge, now: float) -> tuple[Quota, ...]:
         """Of a call that was counted before an internal redirect only what it costs more now. Raises `Unavailable`."""
-        paid = self.receipts.redeem(request.receipt, request.id, charge)
+        paid = self.receipts.redeem(request.receipt, request.id, charge, now)
         if paid.cost >= charge.cost:
             return paid.quotas
         return self._count(ratelimit.at_cost(charge, charge.cost - paid.cost), now)

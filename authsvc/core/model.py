@@ -289,7 +289,7 @@ class Decision:
     tier: str = ""
     quotas: tuple[Quota, ...] = ()
     shadow: str = ""  # the tier that would have refused, were it not in shadow
-    receipt: str = ""
+    receipt: str = field(default="", repr=False)
     notices: tuple[tuple[str, str], ...] = ()  # headers for the caller: that his kind of credential ends
     link: str = ""  # where the caller can read what to do
     other: Other | None = None

@@ -93,11 +93,12 @@ class Limits:
 class Charge:
     """One call, `cost` calls' worth, on a tier. `subject` is a hash of `who`, under which it is counted. `pot` tells
     subjects and tiers apart, `key` costs too. `held` is a place for what whoever counts found by `pot`, `stamp` for
-    what its receipts begin with, which `stamped_by` made."""
+    what its receipts begin with, which `stamped_by` made for the epoch `stamped_in`."""
 
     # first what is looked at in each call of a caller who comes again: it lies together
     held: Any = field(default=None, init=False, repr=False, compare=False)
     stamp: str = field(default="", init=False, repr=False, compare=False)
+    stamped_in: int = field(default=0, init=False, repr=False, compare=False)
     stamped_by: Any = field(default=None, init=False, repr=False, compare=False)
     tier: Tier
     subject: str
@@ -113,8 +114,9 @@ class Charge:
     def hold(self, found: object) -> None:
         object.__setattr__(self, "held", found)
 
-    def mark(self, stamp: str, by: object) -> None:
-        object.__setattr__(self, "stamp", stamp)
+    def mark(self, stamp: str, epoch: int, by: object) -> None:
+        object.__setattr__(self, "stamp", stamp)  # first: who finds the marks finds this stamp, or a later one
+        object.__setattr__(self, "stamped_in", epoch)
         object.__setattr__(self, "stamped_by", by)
 
 
