@@ -15,8 +15,11 @@ from keys import key
 from worlds import NOW, FakeKeys, call, decide, gate, key_set, provider, token
 
 
-def remembered(size=10, keys=None, since=0.0, until=100.0):
-    return Remembered(Identity("main", "u-1", "", (), {}), provider(), keys, since, until, size)
+KEYS = key_set(key())
+
+
+def remembered(size=10):
+    return Remembered(Identity("main", "u-1", "", (), {}), provider(), KEYS, 0.0, 100.0, size)
 
 
 def decided(deciding, bearer, now=NOW):
