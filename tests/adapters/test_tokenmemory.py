@@ -14,7 +14,6 @@ from authsvc.core.rbac import rule
 from keys import key
 from worlds import NOW, FakeKeys, call, decide, gate, key_set, provider, token
 
-
 KEYS = key_set(key())
 
 
