@@ -189,7 +189,7 @@ class Gate:
             if charge.tier.shadow:  # the caller does not see it
                 trail.shadow = charge.tier.name if refusal else trail.shadow
                 continue
-            trail.quotas = trail.quotas + quotas if trail.quotas else quotas
+            trail.quotas += quotas
             if refusal is not None:
                 raise Refused(Reason.RATE_LIMITED, _used_up(charge, refusal))
 

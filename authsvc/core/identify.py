@@ -277,5 +277,5 @@ def _accepted(provider: Provider, claims: Claims, now: float) -> Identity:
     """The identity of a token whose claims are true, where it meets what the provider's config demands."""
     check(provider, claims)
     found = identity(provider, claims)
-    stepup.check_provider(provider, found, now)
+    stepup.check(stepup.Strength(provider.acr, provider.mfa, provider.max_age_s), found, provider, now)
     return found

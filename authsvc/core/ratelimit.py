@@ -114,7 +114,7 @@ class Charge:
     def hold(self, found: object) -> None:
         object.__setattr__(self, "held", found)
 
-    def mark(self, stamp: str, epoch: int, by: object) -> None:
+    def keep_stamp(self, stamp: str, epoch: int, by: object) -> None:
         object.__setattr__(self, "stamp", stamp)  # first: who finds the marks finds this stamp, or a later one
         object.__setattr__(self, "stamped_in", epoch)
         object.__setattr__(self, "stamped_by", by)

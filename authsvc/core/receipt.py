@@ -67,7 +67,7 @@ class Receipts:
     def _stamp(self, charge: Charge, epoch: int) -> str:
         """Made once an epoch for a charge that is remembered, as that of a caller who comes again is."""
         if charge.stamped_by is not self or charge.stamped_in != epoch:
-            charge.mark(self._made(charge.pot, charge.cost, epoch), epoch, self)
+            charge.keep_stamp(self._made(charge.pot, charge.cost, epoch), epoch, self)
         return charge.stamp
 
     def _genuine(self, stamp: str, pot: str, cost: int, epoch: int) -> bool:

@@ -46,12 +46,6 @@ def check(asked: Strength, identity: Identity, provider: Provider, now: float) -
 _ONLY_A_TOKEN = "send a token in place of the key: behind a key nobody signs in"  # noqa: S105 - words, not a password
 
 
-def check_provider(provider: Provider, identity: Identity, now: float) -> None:
-    """What the provider asks of all its tokens. Raises `Refused`."""
-    if provider.acr or provider.mfa or provider.max_age_s is not None:
-        check(Strength(provider.acr, provider.mfa, provider.max_age_s), identity, provider, now)
-
-
 def _not_by_key(asked: Strength) -> Refused:
     """Whatever claims a key was given, nobody signed in; the challenge says what a token must be like."""
     text = "the rule asks how the user signed in, and an API key never shows that"
