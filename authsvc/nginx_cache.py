@@ -6,7 +6,7 @@ is: each call into it costs as much as the rest of the question.
 
 from __future__ import annotations
 
-from authsvc.nginx_templates import NOT_KEPT, SERVER
+from authsvc.nginx_templates import ANSWERS, ASKING, QUESTION
 
 CACHE_HTTP = """\
 # Include once, inside http { }, after authsvc-http.conf: nginx keeps decisions where decision_cache in authsvc's config
@@ -29,10 +29,7 @@ lua_shared_dict authsvc_kept 32m;
 lua_shared_dict authsvc_state 128k;
 """
 
-_KEPT = """\
-    proxy_cache off;
-    proxy_store off;
-
+_KEPT = """
     # What authsvc allows to be kept is kept for as long as it said in X-Accel-Expires, and for nothing else than the
     # same question. $authsvc_cached is good to have in your log_format: HIT where authsvc was not asked (with
     # authsvc-openresty.conf it stays empty).
@@ -44,27 +41,79 @@ _KEPT = """\
     set $authsvc_asks "<<made>>\\n$request_method\\n$request_uri\\n$authsvc_served_now\\n$authsvc_key";
     set $authsvc_asks "$authsvc_asks\\n$http_authorization\\n$remote_addr\\n$authsvc_receipt";
     set_by_lua_block $authsvc_found {
-        local name = ngx.shared.authsvc_state:get("name")
-        if not name then return "" end
-        local question = ngx.hmac_sha1(name, ngx.var.authsvc_asks)  -- OpenSSL's: nginx's own SHA-1 takes longer
-        local found = ngx.shared.authsvc_kept:get(question)
-        if not found then ngx.var.authsvc_ckey = question end
-        return found or ""
+        local look_up = package.loaded.authsvc_look_up
+        if not look_up then return "" end  -- before the first answer
+        local found = look_up()
+        return found
     }
     # $authsvc_k0 and so on: see authsvc-location.conf, which empties them before each question.
-    if ($authsvc_found ~ "<<kept_pattern>>") {
-        set $authsvc_cached HIT$authsvc_by_lua;
+    if ($authsvc_found ~ "<<kept_pattern>>") { set $authsvc_cached HIT$authsvc_by_lua; }
+    if ($authsvc_cached = HIT) { return 200; }
+    if ($authsvc_cached = "HIT yes") {  # who asks by Lua reads headers
+        header_filter_by_lua_block {
+            for number, field in ipairs({ <<kept_fields>> }) do
+                ngx.header[field] = ngx.var["authsvc_k" .. number - 1]
+            end
+        }
         return 200;
     }
+    rewrite ^ _authsvc_ask last;
+
+    # `error_page 500 =200 ...` of your server would open the door.
+    error_page 599 = @authsvc_500;
+}
+
+# What was not kept is asked here. Apart, because what looks at the answer would look at each that was kept too.
+location = _authsvc_ask {
+    internal;
+"""
+
+_KEEPING = """\
+    proxy_store off;
     header_filter_by_lua_block {
-        local var = ngx.var
-        local cached = var.authsvc_cached
-        if cached == "HIT" then return end
-        local state, fields = ngx.shared.authsvc_state, { <<kept_fields>> }
-        if cached == "HIT yes" then  -- who asks by Lua reads headers
-            for number, field in ipairs(fields) do ngx.header[field] = var["authsvc_k" .. number - 1] end
-            return
+        if not package.loaded.authsvc_look_up then  -- once in each worker
+            local ngx, state, kept = ngx, ngx.shared.authsvc_state, ngx.shared.authsvc_kept
+            -- SHA-256 by OpenSSL: looked up once, while ngx.hmac_sha1 looks its hash up at each call
+            local there, digest = pcall(function()
+                local ffi = require "ffi"
+                ffi.cdef [[
+                    void *authsvc_md(void) __asm__("EVP_MD_CTX_new");
+                    const void *authsvc_sha256(void) __asm__("EVP_sha256");
+                    int authsvc_md_begin(void *, const void *, void *) __asm__("EVP_DigestInit_ex");
+                    int authsvc_md_more(void *, const char *, size_t) __asm__("EVP_DigestUpdate");
+                    int authsvc_md_copy(void *, const void *) __asm__("EVP_MD_CTX_copy_ex");
+                    int authsvc_md_end(void *, unsigned char *, unsigned *) __asm__("EVP_DigestFinal_ex");
+                ]]
+                local C, result = ffi.C, ffi.new("unsigned char[32]")
+                local begun, running, begun_with = C.authsvc_md(), C.authsvc_md(), nil
+                local function begin(secret)
+                    assert(C.authsvc_md_begin(begun, C.authsvc_sha256(), nil) == 1)
+                    assert(C.authsvc_md_more(begun, secret, #secret) == 1)
+                    begun_with = secret
+                end
+                begin("")
+                return function(secret, text)
+                    if secret ~= begun_with then begin(secret) end
+                    assert(C.authsvc_md_copy(running, begun) == 1)
+                    assert(C.authsvc_md_more(running, text, #text) == 1)
+                    assert(C.authsvc_md_end(running, result, nil) == 1)
+                    local named = ffi.string(result, 32)  -- no tail call: LuaJIT would not compile it
+                    return named
+                end
+            end)
+            if not there then digest = ngx.hmac_sha1 end
+            -- A function of its own: LuaJIT does not compile what stands in the block that nginx calls.
+            package.loaded.authsvc_look_up = function()
+                local secret = state:get("name")
+                if not secret then return "" end
+                local question = digest(secret, ngx.var.authsvc_asks)
+                local found = kept:get(question)
+                if found then return found end
+                ngx.var.authsvc_ckey = question
+                return ""
+            end
         end
+        local var, state = ngx.var, ngx.shared.authsvc_state
         if not var.upstream_http_x_auth_status then return end
         local name = state:get("name") or ""
         local known, made = name:sub(33), var.upstream_http_x_auth_generation or ""
@@ -87,7 +136,7 @@ _KEPT = """\
         local soon = tonumber(var.upstream_header_time)  -- what was long on its way is older than nginx knows
         local _, ends = var.authsvc_asks:gsub("\\n", "")
         if not (allowed and lives and soon and soon < 0.5 and ends == 7 and known ~= "") then return end
-        local said = {}
+        local said, fields = {}, { <<kept_fields>> }
         for number, field in ipairs(fields) do
             said[number] = (var["upstream_http_" .. field:gsub("-", "_")] or "") .. "\\n"
         end
@@ -95,9 +144,8 @@ _KEPT = """\
             ngx.shared.authsvc_kept:set(var.authsvc_ckey, table.concat(said), tonumber(lives))
         end
     }
-    # `error_page 502 =200 ...` of your server would open the door.
 """
-CACHE_SERVER = SERVER.replace(NOT_KEPT, _KEPT).replace(
+CACHE_SERVER = (QUESTION + _KEPT + ASKING + _KEEPING + ANSWERS).replace(
     "# Include once in each server { } that",
     "# Include INSTEAD of authsvc-server.conf, with authsvc-cache-http.conf in http { }: nginx then keeps decisions.\n"
     "# Once in each server { } that",

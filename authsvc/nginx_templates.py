@@ -100,13 +100,8 @@ map $authsvc_ends $authsvc_s_sun {
 }
 """
 
-NOT_KEPT = """\
-    # Shut out settings of your server that would change the answer: a cache would hand one
-    # caller's identity to another, and `error_page 502 =200 ...` would open the door.
-    proxy_cache off;
-"""
-
-_SERVER_START = """# Include once in each server { } that has protected locations.
+# Three parts of authsvc-server.conf, which authsvc-cache-server.conf has too, with more between them.
+QUESTION = """# Include once in each server { } that has protected locations.
 
 # Without this line in a server, a protected location there answers 500. It must: the question would be asked
 # of your own `location /`, and whatever that answers would count as a yes.
@@ -121,7 +116,9 @@ location = _authsvc {
     if ($authsvc_served = "") { return 500; }
     set $authsvc_served_now $authsvc_served_path;
     set $authsvc_served "";
+"""
 
+ASKING = """
     proxy_pass http://authsvc_service/auth;
 
     # Keep the connection. Without these lines every question opens a new one.
@@ -160,10 +157,13 @@ location = _authsvc {
     proxy_buffer_size 16k;
     proxy_buffers 4 16k;
 
+    # Shut out settings of your server that would change the answer: a cache would hand one
+    # caller's identity to another, and `error_page 502 =200 ...` would open the door.
+    proxy_cache off;
+    error_page 599 = @authsvc_500;
 """
 
-_SERVER_REST = """\
-    error_page 599 = @authsvc_500;
+ANSWERS = """\
 }
 
 # The answers. Each is JSON: what authsvc wrote in X-Auth-Error, or a plain one if it wrote nothing.
@@ -219,7 +219,7 @@ location @authsvc_500 {
 }
 """
 
-SERVER = _SERVER_START + NOT_KEPT + _SERVER_REST
+SERVER = QUESTION + ASKING + ANSWERS
 
 LOCATION_NOTES = """\
 # Only for proxy_pass: grpc_pass, fastcgi_pass and uwsgi_pass would still hand on what the client sent.

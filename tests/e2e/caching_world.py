@@ -24,11 +24,14 @@ from test_nginx_contract import Reply, call
 SERVER = """\
     include authsvc-http.conf;
     include authsvc-cache-http.conf;
+    %(more)s
     upstream api { server 127.0.0.1:%(api)s; }
     log_format cached "$authsvc_cached";
     server {
         listen 127.0.0.1:%(port)s;
         include authsvc-cache-server.conf;
+        error_page 500 502 503 =200 /fine;  # must not become a yes
+        location = /fine { return 200; }
         set_real_ip_from 127.0.0.1;
         real_ip_header X-Test-Address;
         access_log cached.log cached;
@@ -106,14 +109,15 @@ class _Nowhere:
 
 
 @contextmanager
-def caching(folder: Path, location: str = "authsvc-location.conf") -> Iterator[Caching]:
+def caching(folder: Path, location: str = "authsvc-location.conf", more: str = "") -> Iterator[Caching]:
+    """`more` stands in http { }."""
     with ExitStack() as running:
         issuer = running.enter_context(Issuer())
         api = running.enter_context(_serving(EchoServer(0)))
         server = running.enter_context(_serving(WsgiServer()))
         port = free_port()
         files = nginx.render(BASE_HEADERS, upstream=f"127.0.0.1:{server.port}")
-        inside = SERVER % {"port": port, "api": api.server_address[1], "location": location}
+        inside = SERVER % {"port": port, "api": api.server_address[1], "location": location, "more": more}
         door = running.enter_context(Nginx(f"{lua_lines()}{BASE_CONFIG}http {{\n{TEMP_PATHS}{inside}}}\n", port, files))
         found = Caching(folder, issuer, server, door, location == "authsvc-openresty.conf")
         yield found

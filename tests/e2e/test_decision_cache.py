@@ -52,12 +52,16 @@ def _minted(folder: Path, **fields: Any) -> str:
     return text
 
 
-@pytest.fixture(scope="module", params=["authsvc-location.conf", "authsvc-openresty.conf"])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caching]:
+@pytest.fixture(scope="module", autouse=True)
+def lua() -> None:
     try:
         lua_lines()
     except NotFound as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module", params=["authsvc-location.conf", "authsvc-openresty.conf"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caching]:
     folder = tmp_path_factory.mktemp("caching")
     _minted(folder)
     with caching(folder, request.param) as found:
@@ -362,3 +366,38 @@ def test_nginx_names_what_it_answered_by_itself_in_its_log(world: Caching) -> No
     for _ in range(2):
         world.call("/api/x", headers=alice)
     assert within(5, lambda: "MISS\nHIT\n" in (world.nginx.folder / "cached.log").read_text())
+
+
+NO_SHA256 = """\
+init_by_lua_block {
+    local ffi = require "ffi"
+    local declare = ffi.cdef
+    ffi.cdef = function(text)
+        if text:find("EVP_") then error("not in this OpenSSL") end
+        return declare(text)
+    end
+}"""
+
+
+def test_where_openssl_lacks_what_is_looked_up_another_hash_names_what_is_kept(tmp_path: Path) -> None:
+    _minted(tmp_path)
+    with caching(tmp_path, more=NO_SHA256) as world:
+        world.configure(numbered())
+        world.warm()
+        for name in ("alice", "bob"):
+            replies = [world.was_asked("/api/x", headers=bearer(world, name, "reader")) for _ in range(2)]
+            assert [(reply.status, asked) for reply, asked in replies] == [(200, True), (200, False)]
+            assert [reply.at_api("X-User-Id") for reply, _ in replies] == [[("X-User-Id", name)]] * 2
+
+
+def test_when_authsvc_cannot_be_understood_a_kept_yes_stands_and_nothing_else_is_one(world: Caching) -> None:
+    """Even where nginx is told to answer its own errors with 200."""
+    alice, bob = bearer(world, "alice", "reader", jti="away"), bearer(world, "bob", "reader", jti="away")
+    assert world.call("/api/x", headers=alice).status == 200
+
+    def broken(environ: dict[str, Any], start: Any) -> Any:
+        start("200 OK", [("Content-Length", "0"), ("X-Auth-Status", "200"), ("X-Too-Long", "x" * 20_000)])
+        return []
+
+    world.server.app = broken
+    assert [world.call("/api/x", headers=who).status for who in (alice, bob)] == [200, 503]
