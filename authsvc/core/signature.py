@@ -2,7 +2,8 @@
 
 The only importer of python-jose, so that it can be replaced here. It is used for two calls only, `jwk.construct`
 and `Key.verify`; its parsers and claim checks are never used. PS256/384/512 and EdDSA, which it lacks, are
-registered as key classes over `cryptography`.
+registered as key classes over `cryptography`; so is RS256/384/512, for which it asks the key twice at each signature
+whether it is public, and makes padding and hash anew.
 """
 
 from __future__ import annotations
@@ -35,11 +36,7 @@ KEY_TYPES: Mapping[str, tuple[str, str]] = {
 }
 ALGORITHMS = frozenset(KEY_TYPES)
 
-_PSS_HASHES: Mapping[str, hashes.HashAlgorithm] = {
-    "PS256": hashes.SHA256(),
-    "PS384": hashes.SHA384(),
-    "PS512": hashes.SHA512(),
-}
+_HASHES: Mapping[str, hashes.HashAlgorithm] = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 
 
 class Verifier(Protocol):
@@ -71,17 +68,19 @@ def octets(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-class _PssKey(Key):  # type: ignore[misc]  # jose ships no types
-    """RSASSA-PSS (RFC 7518 section 3.5): salt as long as the hash, MGF1 over the same hash."""
+class _RsaKey(Key):  # type: ignore[misc]  # jose ships no types
+    """RSASSA-PKCS1-v1_5 (RFC 7518 section 3.3), and RSASSA-PSS (section 3.5): salt as long as the hash, MGF1 over the
+    same hash."""
 
     def __init__(self, key: Mapping[str, Any], algorithm: str) -> None:
-        self._hash = _PSS_HASHES[algorithm]
+        self._hash = made = _HASHES[algorithm[2:]]
+        pss = algorithm.startswith("PS")
+        self._scheme = padding.PSS(padding.MGF1(made), made.digest_size) if pss else padding.PKCS1v15()
         self._key = RSAPublicNumbers(uint(key["e"]), uint(key["n"])).public_key()
 
     def verify(self, msg: bytes, sig: bytes) -> bool:
-        scheme = padding.PSS(mgf=padding.MGF1(self._hash), salt_length=self._hash.digest_size)
         try:
-            self._key.verify(sig, msg, scheme, self._hash)
+            self._key.verify(sig, msg, self._scheme, self._hash)
         except InvalidSignature:
             return False
         return True
@@ -102,11 +101,10 @@ class _Ed25519Key(Key):  # type: ignore[misc]  # jose ships no types
 
 
 def _register() -> None:
-    for alg in _PSS_HASHES:
-        jwk.register_key(alg, _PssKey)
+    for alg in (name for name, (kind, _) in KEY_TYPES.items() if kind == "RSA"):
+        jwk.register_key(alg, _RsaKey)
     jwk.register_key("EdDSA", _Ed25519Key)
     jwk.register_key("Ed25519", _Ed25519Key)
-    _require_backend(backends.RSAKey, "CryptographyRSAKey")
     _require_backend(backends.ECKey, "CryptographyECKey")
 
 

@@ -68,4 +68,4 @@ def test_base64url_numbers_are_big_endian():
 
 def test_the_librarys_own_arithmetic_is_not_accepted():
     with pytest.raises(ImportError, match=r"install python-jose\[cryptography\]"):
-        signature._require_backend(Raising, "CryptographyRSAKey")
+        signature._require_backend(Raising, "CryptographyECKey")
