@@ -64,6 +64,7 @@ class Memory(Protocol):
     ask."""
 
     def get(self, digest: bytes) -> Remembered | None: ...
+    def knows(self, digest: bytes) -> bool: ...
     def put(self, digest: bytes, entry: Remembered) -> None: ...
 
 
@@ -101,17 +102,21 @@ class Identifier:
 
     def identify(self, request: Request, now: float, way: Way) -> Identity:
         """Who sent the credential of this call. Raises `Refused`, `Unavailable`, `MustWait` or `Forgotten`."""
-        if request.digest is not None:
-            by = self._by_key_digest if request.by_key else self._by_digest
-            return by(request.digest, now, way)
+        digest = request.digest
+        if digest is not None and request.authorization is None:
+            return self._by_key_digest(digest, now, way) if request.by_key else self._by_digest(digest, now, way)
         if self.api_keys is None:
-            return self._by_token(request.authorization, request.may_wait, now, way)
+            return self._by_token(request.authorization, digest, request.may_wait, now, way)
         sent = callers.sent(request)
         if sent.key is None:
-            return self._by_open_token(sent.authorization, request.may_wait, now, way)
+            return self._by_open_token(sent.authorization, digest, request.may_wait, now, way)
         if sent.authorization is None:
             return _by_key(self.api_keys, sent.key, now, way)
         return self._by_both(self.api_keys, sent.authorization, sent.key, request.may_wait, now, way)
+
+    def remembers(self, digest: bytes) -> bool:
+        """Whether a token is remembered by this digest, be it good or not."""
+        return self.memory is not None and self.memory.knows(digest)
 
     def provider(self, identity: Identity) -> Provider:
         """By whose word this is a caller."""
@@ -134,7 +139,7 @@ class Identifier:
         if keys.both == "refuse":
             raise Refused(Reason.TWO_CREDENTIALS, "an API key and an Authorization header were sent")
         of_token, of_key = Way(), Way()
-        by_token = _outcome(lambda: self._by_open_token(authorization, may_wait, now, of_token))
+        by_token = _outcome(lambda: self._by_open_token(authorization, None, may_wait, now, of_token))
         by_key = _outcome(lambda: _by_key(keys, key, now, of_key))
         chosen, other = callers.in_force(keys.both, by_token, by_key, self.rollout)
         found = of_key if chosen is by_key else of_token
@@ -144,8 +149,10 @@ class Identifier:
             return chosen
         raise chosen
 
-    def _by_open_token(self, authorization: str | None, may_wait: bool, now: float, way: Way) -> Identity:
-        return self._open_to(self._by_token(authorization, may_wait, now, way))
+    def _by_open_token(
+        self, authorization: str | None, digest: bytes | None, may_wait: bool, now: float, way: Way
+    ) -> Identity:
+        return self._open_to(self._by_token(authorization, digest, may_wait, now, way))
 
     def _by_digest(self, digest: bytes, now: float, way: Way) -> Identity:
         """Who sent a token that an earlier call brought, as if it came again."""
@@ -157,12 +164,11 @@ class Identifier:
     def _by_key_digest(self, digest: bytes, now: float, way: Way) -> Identity:
         """Whom a key speaks for that an earlier call brought, as if it came again."""
         keys = self.api_keys
-        assert keys is not None
         try:
-            found = keys.again(digest, now)
+            found = None if keys is None else keys.again(digest, now)
         except Refused:  # why, is told to who brings the key
             found = None
-        if found is None:
+        if keys is None or found is None:
             raise Forgotten
         way.provider, way.by = callers.NAME, callers.KEYS
         return _of_key(keys, found, now, way)
@@ -173,7 +179,9 @@ class Identifier:
             raise Refused(Reason.OIDC_NOT_OPEN, text, named=found)
         return found
 
-    def _by_token(self, authorization: str | None, may_wait: bool, now: float, way: Way) -> Identity:
+    def _by_token(
+        self, authorization: str | None, digest: bytes | None, may_wait: bool, now: float, way: Way
+    ) -> Identity:
         text = jwt.bearer(authorization)
         if text is None:
             raise Refused(Reason.NO_CREDENTIALS, "no Authorization header was sent")
@@ -182,7 +190,7 @@ class Identifier:
             assert self.introspects is not None
             claims = self.introspects.claims(way.provider, text, now, may_wait)
             return _introspected(self.providers.opaque, claims, now)
-        digest = jwt.digest(text)
+        digest = digest or jwt.digest(text)
         return self._remembered(digest, now, way) or self._verified(text, digest, now, may_wait, way)
 
     def _remembered(self, digest: bytes, now: float, way: Way) -> Identity | None:

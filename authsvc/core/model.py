@@ -149,9 +149,10 @@ class Request:
 
     `served` is the path that nginx serves in place of the target's after an internal redirect, as it decoded it.
     `may_wait` is `False` where a server asks that has one thread for all its calls. `receipt` is what an earlier answer
-    to the same request said of the calls that it counted. `digest` stands for a bearer token that an earlier call
-    brought, or `by_key` for an API key; then the request does not hold it. `mark` is one and the same for calls of the
-    same method, target and served path, where a server knows which ones are.
+    to the same request said of the calls that it counted. `digest` is that of the bearer token in `authorization`,
+    where a server knows it; without that it stands for a token that an earlier call brought, or `by_key` for an API
+    key. `mark` is one and the same for calls of the same method, target and served path, where a server knows which
+    ones are.
     """
 
     method: str | None
