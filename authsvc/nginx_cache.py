@@ -12,8 +12,12 @@ CACHE_HTTP = """\
 # Include once, inside http { }, after authsvc-http.conf: nginx keeps decisions where decision_cache in authsvc's config
 # allows it. In each server { } include authsvc-cache-server.conf INSTEAD of authsvc-server.conf. Takes the Lua module.
 
-# authsvc-cache-server.conf asks for these two: without this file nginx does not start.
+# authsvc-cache-server.conf asks for these: without this file nginx does not start.
 map "" $authsvc_cache_http {
+    default "";
+}
+# Whether authsvc-cache-server.conf is about to ask: by nobody else may that be asked.
+map "" $authsvc_asking {
     default "";
 }
 # " yes" where authsvc-openresty.conf asks.
@@ -57,6 +61,7 @@ _KEPT = """
         }
         return 200;
     }
+    set $authsvc_asking yes;
     rewrite ^ _authsvc_ask last;
 
     # `error_page 500 =200 ...` of your server would open the door.
@@ -66,6 +71,8 @@ _KEPT = """
 # What was not kept is asked here. Apart, because what looks at the answer would look at each that was kept too.
 location = _authsvc_ask {
     internal;
+    if ($authsvc_asking = "") { return 500; }
+    set $authsvc_asking "";
 """
 
 _KEEPING = """\
@@ -91,8 +98,7 @@ _KEEPING = """\
                     assert(C.authsvc_md_more(begun, secret, #secret) == 1)
                     begun_with = secret
                 end
-                begin("")
-                return function(secret, text)
+                local function digest(secret, text)
                     if secret ~= begun_with then begin(secret) end
                     assert(C.authsvc_md_copy(running, begun) == 1)
                     assert(C.authsvc_md_more(running, text, #text) == 1)
@@ -100,6 +106,9 @@ _KEEPING = """\
                     local named = ffi.string(result, 32)  -- no tail call: LuaJIT would not compile it
                     return named
                 end
+                assert(begun ~= nil and running ~= nil)
+                assert(digest("a", "bc"):sub(1, 4) == "\\186\\120\\022\\191")  -- SHA-256 of abc begins so
+                return digest
             end)
             if not there then digest = ngx.hmac_sha1 end
             -- A function of its own: LuaJIT does not compile what stands in the block that nginx calls.

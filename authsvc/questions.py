@@ -20,7 +20,7 @@ from authsvc.core.bounded import Bounded
 from authsvc.core.model import Decision, Forgotten, Mark, MustWait, Reason, Request
 from authsvc.wsgi import single, single_target
 
-MOST_PLACES = 20_000  # 250 bytes each
+MOST_PLACES = 20_000  # of one kind, 250 bytes each
 MOST_KEYS = 4096
 MOST_CALLS = 4096
 MOST_CALL_BYTES = 512  # of one that is remembered
@@ -38,8 +38,7 @@ _CALL = re.compile(
 _SPACE = ord(" ")
 _LINE = b"GET /auth HTTP/1.1\r\n"
 _CONTROLS = bytes({*range(32), 127})
-_CREDENTIALS = {"Authorization", "X-API-Key"}
-_NAMES = {"Host", "X-Real-IP"} | _CREDENTIALS  # all that may stand in the first part
+_NAMES = {"Host", "Authorization", "X-API-Key", "X-Real-IP"}  # all that may stand in the first part
 # All that may stand before a credential that is known by its digest, and what it is then: field and scheme.
 _START = _LINE + b"Host: authsvc\r\n"
 _OPENINGS = (
@@ -48,6 +47,8 @@ _OPENINGS = (
     _START + b"X-API-Key: ",
     b"",
 )
+# Whatever else stands behind it is not remembered: it may be long, or a secret.
+_BEHIND = re.compile(rb"(?:\r\nX-Real-IP: (?:[0-9A-Fa-f:.]{1,45}|unix:))?")
 _KINDS = (("Authorization", "Bearer "), ("Authorization", "ApiKey "), ("X-API-Key", ""))
 _BEARER, _NONE = 0, 3  # those between are API keys
 
@@ -94,7 +95,7 @@ class Questions:
                 fields = _fields(head[:start])
                 if fields is None:
                     return None
-                if kind == _NONE or len(_CREDENTIALS & fields.keys()) > 1:
+                if kind == _NONE or _BEHIND.fullmatch(head, ends, start) is None:
                     return self._by_fields(fields, call, request_id)
                 place = _Place(kind, single(fields.get("X-Real-IP")))
                 self._places[kind].put(head[ends:start], place)

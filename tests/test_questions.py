@@ -537,6 +537,26 @@ def test_the_oldest_places_are_forgotten_and_answered_all_the_same():
         assert len(places.known) <= 2
 
 
+@pytest.mark.parametrize(
+    ("ip", "kept"),
+    [
+        ("192.0.2.1", 1),
+        ("2001:db8::ffff:192.0.2.1", 1),
+        ("unix:", 1),
+        ("a" * 46, 0),
+        ("a" * 4000, 0),
+        ("g", 0),
+        ("1,2", 0),
+    ],
+)
+def test_a_place_is_remembered_where_nginx_could_have_sent_it(ip, kept):
+    world = World(judge())
+    for number in range(2):
+        assert world.ask(question(TOKENS[0], id_=number, ip=ip))[0] == 200
+    assert world.by_wsgi == 0
+    assert len(world.answerer.questions._places[0].known) == kept
+
+
 def test_a_known_credential_from_another_place_is_seen_there():
     world = known(judge())
     for ip in ("192.0.2.1", "192.0.2.9", "2001:db8::9", "192.0.2.1"):
@@ -561,6 +581,7 @@ def test_no_credential_lies_in_what_is_remembered_of_questions():
     sent = [one for one in (*CREDENTIALS, *basic, *twice) if one is not None]
     for number, one in enumerate(sent * 3):
         world.ask(question(one, id_=number))
+        world.ask(question(one, id_=number, ip=TEXTS["good"]))
     kept, secrets = world.answerer.questions, {word for one in sent for word in re.split(r"\r\n|: | ", one)}
     places = [place for known in kept._places for place in known.known]
     held = b" ".join((*places, *kept._keys.known, *kept._keys.known.values(), *kept._calls.known))

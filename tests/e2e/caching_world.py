@@ -35,6 +35,7 @@ SERVER = """\
         set_real_ip_from 127.0.0.1;
         real_ip_header X-Test-Address;
         access_log cached.log cached;
+        location /stripped/ { rewrite ^/stripped/(.*)$ $1 last; }
         location /moved/ {
             if ($http_x_route = admin) { rewrite ^ /api/admin/x last; }
             rewrite ^ /api/x last;

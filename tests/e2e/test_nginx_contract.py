@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -204,11 +205,13 @@ def test_nginx_asks_in_the_order_that_is_read_at_once(door: Door, credential: tu
     for target in targets:
         assert door.call(target, headers=(credential,)).status == 200
     read: list[Request] = []
-    questions = Questions(lambda request: (f"{read.append(request)}".encode(), Decision(Reason.NO_CREDENTIALS)))
+    answer = lambda request: (f"{read.append(request)}".encode(), Decision(Reason.NO_CREDENTIALS))  # noqa: E731
+    questions = Questions(answer, lambda digest: False)
     for question in door.auth.questions:
         assert questions.at_once(as_sent(question))
     name, text = credential
-    sent = {"authorization" if name == "Authorization" else "api_key": text}
+    by_token: dict[str, Any] = {"authorization": text, "digest": sha256(b"t").digest()}
+    sent = by_token if name == "Authorization" else {"api_key": text}
     assert read == [
         Request("GET", target, id=question.request_id, served=target[:6], client_ip="127.0.0.1", may_wait=False, **sent)
         for target, question in zip(targets, door.auth.questions, strict=True)
