@@ -155,7 +155,8 @@ def _new_keys() -> list[Jwk]:
 
 def _jwk(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, alg: str) -> Jwk:
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    kind = backends.RSAKey if isinstance(key, rsa.RSAPrivateKey) else backends.ECKey  # for RS256 jwk.construct has our own
+    # jwk.construct makes a key of ours for RS256
+    kind = backends.RSAKey if isinstance(key, rsa.RSAPrivateKey) else backends.ECKey
     made: Jwk = kind(text, alg).to_dict()
     return made
 
