@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsvc.core import migration
+from authsvc.core import jwt, migration
 from authsvc.core.callers import ApiKeys, Rollout
 from authsvc.core.migration import DAY_S, Deprecation, Window, phase
 from authsvc.core.model import Forgotten, Identity, MustWait, Reason, Request
@@ -484,6 +484,17 @@ def test_a_remembered_token_is_known_by_its_digest(rollout):
         assert again.identity is known.identity
         assert again.prepared is known.prepared
         assert again.prepared is not None
+
+
+def test_a_token_is_remembered_from_its_verification_on_whoever_worked_out_its_digest():
+    text = a_token(EARLY)
+    for deciding in (gate(), key_gate()):
+        first = replace(call(text), digest=jwt.digest(text))
+        assert not deciding.who.remembers(first.digest)
+        assert decide(deciding, first) == decide(gate(), call(text))
+        assert deciding.who.remembers(first.digest)
+        assert decide(deciding, call(text)).digest == first.digest
+    assert not replace(gate().who, memory=None).remembers(jwt.digest(text))
 
 
 def test_a_token_that_was_just_verified_is_not_said_to_be_found():
