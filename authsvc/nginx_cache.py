@@ -94,6 +94,7 @@ _KEEPING = """\
                 local C, result = ffi.C, ffi.new("unsigned char[32]")
                 local begun, running, begun_with = C.authsvc_md(), C.authsvc_md(), nil
                 local function begin(secret)
+                    begun_with = nil  -- should one of these fail half way
                     assert(C.authsvc_md_begin(begun, C.authsvc_sha256(), nil) == 1)
                     assert(C.authsvc_md_more(begun, secret, #secret) == 1)
                     begun_with = secret

@@ -164,11 +164,13 @@ class Identifier:
     def _by_key_digest(self, digest: bytes, now: float, way: Way) -> Identity:
         """Whom a key speaks for that an earlier call brought, as if it came again."""
         keys = self.api_keys
+        if keys is None:
+            raise Forgotten
         try:
-            found = None if keys is None else keys.again(digest, now)
+            found = keys.again(digest, now)
         except Refused:  # why, is told to who brings the key
             found = None
-        if keys is None or found is None:
+        if found is None:
             raise Forgotten
         way.provider, way.by = callers.NAME, callers.KEYS
         return _of_key(keys, found, now, way)
