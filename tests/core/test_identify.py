@@ -539,6 +539,11 @@ def test_a_key_is_known_by_its_digest_until_keys_end(now, told):
     assert again.reason is Reason.ALLOWED
 
 
+def test_a_keys_digest_is_nobody_where_keys_are_not_accepted():
+    with pytest.raises(Forgotten):
+        gate().decide(Request("GET", "/orders", digest=RECORDS["good"].digest, by_key=True), NOW)
+
+
 @pytest.mark.parametrize("name", ["revoked", "expired", "replaced"])
 def test_a_key_that_is_good_no_more_is_asked_for(name):
     with pytest.raises(Forgotten):
