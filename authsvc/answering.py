@@ -39,7 +39,7 @@ class Answerer:
     ) -> None:
         self._gate, self._journal, self._rate_headers, self._generation = gate, journal, rate_headers, generation
         self._clock, self._timer = clock, timer
-        self.questions = Questions(self._answer, gate.who.remembers)
+        self.questions = Questions(self._answer, gate.who.recall)
 
     def answer(self, request: Request) -> tuple[int, Headers]:
         """Status and headers. Raises `MustWait` where the request may not wait and would have to."""

@@ -15,42 +15,43 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from authsvc.core.bounded import Bounded
-from authsvc.core.model import Decision, Forgotten, Mark, MustWait, Reason, Request
+from authsvc.core.model import Decision, Forgotten, Mark, MustWait, Prepared, Reason, Request
 from authsvc.wsgi import single, single_target
 
 MOST_PLACES = 20_000  # of one kind, 250 bytes each
 MOST_KEYS = 4096
 MOST_CALLS = 4096
 MOST_CALL_BYTES = 512  # of one that is remembered
-MOST_BYTES = 16384  # of a whole head
+MOST_BYTES: Final = 16384  # of a whole head
 
-_METHOD = b"\r\nX-Original-Method: "
-_ID = 32 + len("\r\n\r\n")  # $request_id of nginx, and the end of the head
+_METHOD: Final = b"\r\nX-Original-Method: "
+_END: Final = b"\r\n\r\n"
+_ID: Final = 32 + 4  # $request_id of nginx, and the end of the head
 # Plain enough to be read in one way: nothing to trim, nothing but ASCII.
-_CALL = re.compile(
+_CALL: Final = re.compile(
     rb"\r\nX-Original-Method: ([A-Z]{1,32})"
     rb"\r\nX-Original-URI: (/[!-~]*)"
     rb"\r\nX-Served-Path: (/(?:[ -~]*[!-~])?)"
     rb"\r\nX-Request-ID: "
 )
-_SPACE = ord(" ")
-_LINE = b"GET /auth HTTP/1.1\r\n"
-_CONTROLS = bytes({*range(32), 127})
-_NAMES = {"Host", "Authorization", "X-API-Key", "X-Real-IP"}  # all that may stand in the first part
+_SPACE: Final = 32
+_LINE: Final = b"GET /auth HTTP/1.1\r\n"
+_CONTROLS: Final = bytes({*range(32), 127})
+_NAMES: Final = {"Host", "Authorization", "X-API-Key", "X-Real-IP"}  # all that may stand in the first part
 # All that may stand before a credential that is known by its digest, and what it is then: field and scheme.
-_START = _LINE + b"Host: authsvc\r\n"
-_OPENINGS = (
-    _START + b"Authorization: Bearer ",
-    _START + b"Authorization: ApiKey ",
-    _START + b"X-API-Key: ",
-    b"",
-)
+_START: Final = _LINE + b"Host: authsvc\r\n"
+_TOKEN: Final = _START + b"Authorization: Bearer "
+_OPENINGS: Final[tuple[bytes, ...]] = (_TOKEN, _START + b"Authorization: ApiKey ", _START + b"X-API-Key: ", b"")
 # Whatever else stands behind it is not remembered: it may be long, or a secret.
-_BEHIND = re.compile(rb"(?:\r\nX-Real-IP: (?:[0-9A-Fa-f:.]{1,45}|unix:))?")
-_KINDS = (("Authorization", "Bearer "), ("Authorization", "ApiKey "), ("X-API-Key", ""))
-_BEARER, _NONE = 0, 3  # those between are API keys
+_BEHIND: Final = re.compile(rb"(?:\r\nX-Real-IP: (?:[0-9A-Fa-f:.]{1,45}|unix:))?")
+_Kinds = tuple[tuple[str, str], ...]
+_KINDS: Final[_Kinds] = (("Authorization", "Bearer "), ("Authorization", "ApiKey "), ("X-API-Key", ""))
+_BEARER: Final = 0
+_NONE: Final = 3  # those between are API keys
+_sha256: Final = hashlib.sha256  # Final, for mypyc: everything else is looked up by name at each call
 
 
 @dataclass(slots=True)
@@ -70,10 +71,12 @@ class _Call(Mark):
 
 class Questions:
     """`answer` gives the head of an answer, up to its empty line, and the decision. It may raise `MustWait`, and
-    `Forgotten` for a digest. `remembers` says whether somebody remembers a token by its digest."""
+    `Forgotten` where no credential is sent along. `recall` gives what is remembered of a token, by its digest."""
 
-    def __init__(self, answer: Callable[[Request], tuple[bytes, Decision]], remembers: Callable[[bytes], bool]) -> None:
-        self._answer, self._remembers = answer, remembers
+    def __init__(
+        self, answer: Callable[[Request], tuple[bytes, Decision]], recall: Callable[[bytes], Prepared | None]
+    ) -> None:
+        self._answer, self._recall = answer, recall
         # What stands behind a credential, by what stands before it.
         self._places: tuple[Bounded[bytes, _Place], ...] = tuple(Bounded(MOST_PLACES) for _ in _OPENINGS)
         self._keys: Bounded[bytes, bytes] = Bounded(MOST_KEYS)  # SHA-256 of an API key, and the digest it is found by
@@ -82,13 +85,15 @@ class Questions:
     def at_once(self, head: bytes) -> bytes | None:
         """The head of the answer; `None` where the question has another shape or has to wait. All that was sent must be
         this one head."""
-        start = _start_of_call(head)
-        call = self._call(head[start:-_ID]) if start > 0 else None
-        if call is None:
-            return None
-        kind, request_id = _kind(head), str(head[-_ID:-4], "ascii")
+        request_id = _id(head)
+        kind = _kind(head)
         begins = len(_OPENINGS[kind])
         ends = head.find(b"\r", begins)
+        # The first such line behind a credential. Were there a second one, no call would look like what is behind this.
+        start = head.find(_METHOD, ends)
+        call = self._call(head[start:-_ID]) if request_id and 0 <= ends <= start else None
+        if call is None:
+            return None
         place = self._places[kind].known.get(head[ends:start])
         try:
             if place is None:
@@ -104,16 +109,19 @@ class Questions:
             return None
 
     def _by_credential(self, place: _Place, sent: bytes, call: _Call, request_id: str) -> bytes | None:
-        digest = hashlib.sha256(sent).digest()
-        known = self._remembered(digest) if place.kind == _BEARER else self._keys.known.get(digest)
-        told = None if known is None else self._again(place, known, call, request_id)
+        digest = _sha256(sent).digest()
+        token, key = None, None
+        if place.kind == _BEARER:
+            token = self._recall(digest)
+        else:
+            key = self._keys.known.get(digest)
+        told = None if token is None and key is None else self._again(place, token, key, call, request_id)
         return told or self._new(place, sent, digest, call, request_id)
 
-    def _remembered(self, digest: bytes) -> bytes | None:
-        return digest if self._remembers(digest) else None
-
-    def _again(self, place: _Place, digest: bytes, call: _Call, request_id: str) -> bytes | None:
-        """By the digest alone."""
+    def _again(
+        self, place: _Place, token: Prepared | None, key: bytes | None, call: _Call, request_id: str
+    ) -> bytes | None:
+        """By what is remembered of the token, or by the digest of the key, alone."""
         try:
             return self._answer(
                 Request(
@@ -123,8 +131,8 @@ class Questions:
                     id=request_id,
                     served=call.served,
                     may_wait=False,
-                    digest=digest,
-                    by_key=place.kind != _BEARER,
+                    digest=key,
+                    remembered=token,
                     mark=call,
                 )
             )[0]
@@ -136,7 +144,7 @@ class Questions:
         if not _plain(sent):
             return None
         field, scheme = _KINDS[place.kind]
-        value = scheme + str(sent, "ascii")
+        value = scheme + sent.decode("ascii")
         request = Request(
             method=call.method,
             target=call.target,
@@ -177,24 +185,25 @@ class Questions:
         found = _CALL.fullmatch(part)
         if found is None:
             return None
-        method, target, served = (str(text, "ascii") for text in found.groups())
+        method, target, served = (text.decode("ascii") for text in found.groups())
         call = _Call(method, single_target(target), served)
         if len(part) <= MOST_CALL_BYTES:
             self._calls.put(part, call)
         return call
 
 
-def _start_of_call(head: bytes) -> int:
-    """Where the second part begins, in a whole head with an id as nginx makes them at its end; -1 in anything else.
-    Looked for from the end: the first part, with the token, is the longer one, and must not hold a second such line."""
-    start, length = head.rfind(_METHOD), len(head)
-    if not 0 <= start < length - _ID or length > MOST_BYTES or not head.endswith(b"\r\n\r\n"):
-        return -1
-    return start if head[length - _ID : length - 4].isalnum() else -1  # of ASCII; there is one way to read that
+def _id(head: bytes) -> str:
+    """The id at the end of a whole head, where nginx made it; "" in anything else."""
+    if not head.endswith(_END) or len(head) > MOST_BYTES:
+        return ""
+    found = head[-_ID:-4].decode("latin-1")
+    return found if found.isalnum() and found.isascii() else ""  # there is one way to read that
 
 
 def _kind(head: bytes) -> int:
     """Which of the openings a head has; all have the last one."""
+    if head.startswith(_TOKEN):
+        return _BEARER
     for kind, opening in enumerate(_OPENINGS):
         if head.startswith(opening):
             return kind
@@ -216,7 +225,7 @@ def _fields(first: bytes) -> dict[str, str] | None:
     for line in first[len(_LINE) :].split(b"\r\n"):
         if not _plain(line):
             return None
-        name, _, value = str(line, "ascii").partition(": ")
+        name, _, value = line.decode("ascii").partition(": ")
         if name not in _NAMES or name in fields or not value or value.startswith(" "):
             return None
         fields[name] = value

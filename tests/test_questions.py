@@ -22,7 +22,7 @@ from authsvc.core.callers import ApiKeys, Rollout
 from authsvc.core.claims import Condition
 from authsvc.core.gate import Gate
 from authsvc.core.jwks import KeySet
-from authsvc.core.model import Decision, Reason, Request
+from authsvc.core.model import Decision, Prepared, Reason, Request
 from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
 from authsvc.core.rbac import Asks, rule
 from authsvc.core.response import Headers, RateHeaders, render
@@ -115,7 +115,8 @@ class World:
     @property
     def by_token(self) -> int:
         """How many were decided by the credential itself."""
-        return sum(request.digest is None or request.authorization is not None for request, _ in self.journal.decisions)
+        asked = [request for request, _ in self.journal.decisions if request.remembered is None]
+        return sum(request.digest is None or request.authorization is not None for request in asked)
 
     def _asked(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         self.by_wsgi += 1
@@ -220,13 +221,13 @@ def test_a_worker_that_knows_callers_again_answers_as_one_that_reads_every_crede
 
 
 def forgetful(request: Request, other: Request) -> Request:
-    """The same request as one that brought a digest has it, where the other did."""
+    """The same request as one that was known by its credential has it, where the other was."""
     if other.digest is not None and other.authorization is not None:
         assert other.digest == jwt.digest(jwt.bearer(other.authorization) or "")
         request.digest = other.digest
-    elif other.digest is not None:
+    elif other.digest is not None or other.remembered is not None:
         request.authorization = request.api_key = None
-        request.digest, request.by_key, request.may_wait = other.digest, other.by_key, False
+        request.digest, request.may_wait = other.digest, False
     return request
 
 
@@ -484,10 +485,10 @@ def test_keys_end_for_a_known_caller_as_it_was_announced(now, status):
     assert world.by_token - before == (0 if status == 200 else 1)
 
 
-def test_a_digest_that_is_nobodys_opens_no_door():
-    """Whoever says that he knows it: the credential itself is asked for."""
+def test_what_is_remembered_of_nobody_opens_no_door():
+    """Whoever says that he knows the caller: the credential itself is asked for."""
     world, good = World(judge(api_keys=keys())), f"X-API-Key: {TEXTS['good']}"
-    world.answerer.questions._remembers = lambda digest: True
+    world.answerer.questions._recall = lambda digest: Prepared()
     assert [world.ask(question(TOKENS[number], id_=number))[0] for number in (0, 5)] == [200, 401]
     world.ask(question(good))
     [text] = world.answerer.questions._keys.known

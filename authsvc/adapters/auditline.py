@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii as quoted  # json.dumps of one text, without what dumps does before
-from typing import Any, NamedTuple
+from json.encoder import encode_basestring_ascii
+from typing import Any, Final, NamedTuple
 
+from authsvc.core.bounded import Bounded
 from authsvc.core.model import Decision, Identity, Other, Reason, Request
 from authsvc.core.response import face
+
+# json.dumps of one text, without what dumps does before. Final, for mypyc: everything else is looked up by name.
+quoted: Final = encode_basestring_ascii
+MOST_CHARACTERS: Final = 45  # of an address that is remembered: of the longest one of IPv6
 
 
 class Said(NamedTuple):
@@ -27,7 +31,7 @@ def _said(reason: Reason) -> Said:
     return Said(outcome, reason.value, json.dumps(fields)[1:-1])
 
 
-SAID: Mapping[Reason, Said] = {reason: _said(reason) for reason in Reason}
+SAID: Final[Mapping[Reason, Said]] = {reason: _said(reason) for reason in Reason}
 
 
 def _path(request: Request, decision: Decision) -> str:
@@ -39,14 +43,14 @@ def line(request: Request, decision: Decision, seconds: float, now: float) -> st
     """JSON, put together: 1 µs where json.dumps of a dict takes 9. Every text from outside goes through `quoted`."""
     other = f", {json.dumps(_compared(decision.other))[1:-1]}" if decision.other is not None else ""
     return (
-        f'{{"time": "{_time(now)}", "request_id": {quoted(request.id[:128])}, {SAID[decision.reason].fields}, '
-        f'{_what(request, decision)}, {_who(decision)}, "client_ip": {quoted(request.client_ip or "")}, '
-        f'"tier": {quoted(decision.tier)}, {_seldom(decision)}, "latency_us": {int(seconds * 1e6 + 0.5)}{other}}}\n'
+        f'{{"time": "{_time(now)}", "request_id": {quoted(request.id[:128])}, {_what(request, decision)}, '
+        f"{_who(decision)}, {_address(request.client_ip or '')}, {_limits(decision)}, "
+        f'"latency_us": {int(seconds * 1e6 + 0.5)}{other}}}\n'
     )
 
 
 def _what(request: Request, decision: Decision) -> str:
-    """Method, path and rule; of a call that was allowed before put together once."""
+    """Outcome, reason, method, path and rule; of a call that was allowed before put together once."""
     known = decision.asked
     if known is None:
         return _asked(request, decision)
@@ -57,6 +61,7 @@ def _what(request: Request, decision: Decision) -> str:
 
 def _asked(request: Request, decision: Decision) -> str:
     return (
+        f"{SAID[decision.reason].fields}, "
         f'"method": {quoted((request.method or "")[:32])}, "path": {quoted(_path(request, decision)[:200])}, '
         f'"rule": {quoted(decision.rule)}'
     )
@@ -85,22 +90,60 @@ def _told(provider: str, identity: Identity | None) -> str:
 _NOBODY = '"user": "", "client": "", "tenant": "", "auth": ""'
 
 
-def _seldom(decision: Decision) -> str:
-    if decision.ignored is None and not decision.shadow:
-        return '"shadow": "", "ignored": ""'
-    return f'"shadow": {quoted(decision.shadow)}, "ignored": {quoted(decision.ignored or "")}'
+def _address(client_ip: str) -> str:
+    """Where from; put together once for an address that comes again."""
+    known = _ADDRESSES.known.get(client_ip)
+    if known is None:
+        known = f'"client_ip": {quoted(client_ip)}'
+        if len(client_ip) <= MOST_CHARACTERS:
+            _ADDRESSES.put(client_ip, known)
+    return known
+
+
+def _limits(decision: Decision) -> str:
+    """Tier, and what is said seldom; where nothing is, put together once a tier."""
+    tier = decision.tier
+    if decision.ignored is not None or decision.shadow:
+        return _told_of(tier, decision.shadow, decision.ignored or "")
+    known = _TIERS.get(tier)
+    if known is None:
+        known = _TIERS[tier] = _told_of(tier, "", "")
+    return known
+
+
+def _told_of(tier: str, shadow: str, ignored: str) -> str:
+    return f'"tier": {quoted(tier)}, "shadow": {quoted(shadow)}, "ignored": {quoted(ignored)}'
+
+
+_ADDRESSES: Final[Bounded[str, str]] = Bounded(4096)
+_TIERS: Final[dict[str, str]] = {}  # the names are those of the config
+
+
+class _Moment:
+    """A thousandth of a second, and its text: one object, for threads."""
+
+    __slots__ = ("second", "text", "thousandth")
+
+    def __init__(self, second: int, thousandth: int, text: str) -> None:
+        self.second, self.thousandth, self.text = second, thousandth, text
+
+
+_LAST: Final = [_Moment(0, -1, "")]
 
 
 def _time(now: float) -> str:
-    """As `datetime.isoformat(timespec="milliseconds")` has it, of the nearest microsecond."""
-    whole = int(now)  # apart from the rest: a product of all of it would be too large for its microseconds to be exact
-    return _moment(whole * 1000 + round((now - whole) * 1e6) // 1000)
+    """As `datetime.isoformat(timespec="milliseconds")` has it, of the nearest microsecond; made once for all calls of a
+    millisecond."""
+    second = int(now)  # apart from the rest: a product of all of it would be too large for its microseconds to be exact
+    thousandth = int((now - second) * 1e6 + 0.5) // 1000  # up to 1000
+    last = _LAST[0]
+    if last.thousandth != thousandth or last.second != second:
+        last = _LAST[0] = _Moment(second, thousandth, _written(second + thousandth // 1000, thousandth % 1000))
+    return last.text
 
 
-@lru_cache(maxsize=4)
-def _moment(ms: int) -> str:
-    """Made once for all calls of a millisecond."""
-    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03}+00:00"
+def _written(second: int, thousandth: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC).isoformat()[:19]}.{thousandth:03}+00:00"
 
 
 def _compared(other: Other) -> dict[str, Any]:

@@ -44,10 +44,6 @@ class TokenMemory:
                     self._regular.put(digest, found)
         return found
 
-    def knows(self, digest: bytes) -> bool:
-        """Whether `get` would find it; nobody becomes a regular by this question."""
-        return digest in self._regular.entries or digest in self._new.entries
-
     def put(self, digest: bytes, entry: Remembered) -> None:
         if entry.size > self._most_characters // NEW_SHARE:
             return

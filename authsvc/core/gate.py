@@ -62,7 +62,7 @@ class Gate:
 
     def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
         """The decision, and the identity headers that go with a yes. Never raises what a request could cause, but for
-        `MustWait` where the request may not wait, and `Forgotten` where it brings a digest in place of its token."""
+        `MustWait` where the request may not wait, and `Forgotten` where it brings no credential but what was known."""
         trail = _Trail()
         try:
             trail.reason = self._walk(request, now, trail)

@@ -10,7 +10,7 @@ from authsvc.core import callers, jwt, migration, stepup
 from authsvc.core.callers import ApiKeys, Outcome, Rollout
 from authsvc.core.jwks import KeySet
 from authsvc.core.known import Known, KnownKey
-from authsvc.core.model import Claims, Forgotten, Identity, Reason, Refused, Request, Unavailable
+from authsvc.core.model import Claims, Forgotten, Identity, Prepared, Reason, Refused, Request, Unavailable
 from authsvc.core.provider import Provider, Providers, check, identity
 
 
@@ -64,7 +64,6 @@ class Memory(Protocol):
     ask."""
 
     def get(self, digest: bytes) -> Remembered | None: ...
-    def knows(self, digest: bytes) -> bool: ...
     def put(self, digest: bytes, entry: Remembered) -> None: ...
 
 
@@ -72,8 +71,8 @@ class Way:
     """What is known so far of the credential that is looked at, so that a refusal says it too.
 
     `other` is what came of the one that is not in force, where both were sent; `known` is what is remembered of the
-    credential, be it since now; `digest` is by what it was found. A token that is good now stays good before `until`,
-    as far as it depends on the time.
+    credential, be it since now; `digest` is by what a key was found. A token that is good now stays good before
+    `until`, as far as it depends on the time.
     """
 
     __slots__ = ("by", "digest", "known", "link", "notices", "other", "provider", "retry_after_s", "until")
@@ -102,9 +101,11 @@ class Identifier:
 
     def identify(self, request: Request, now: float, way: Way) -> Identity:
         """Who sent the credential of this call. Raises `Refused`, `Unavailable`, `MustWait` or `Forgotten`."""
+        if request.remembered is not None:
+            return self._again(request.remembered, now, way)
         digest = request.digest
         if digest is not None and request.authorization is None:
-            return self._by_key_digest(digest, now, way) if request.by_key else self._by_digest(digest, now, way)
+            return self._by_key_digest(digest, now, way)
         if self.api_keys is None:
             return self._by_token(request.authorization, digest, request.may_wait, now, way)
         sent = callers.sent(request)
@@ -114,9 +115,9 @@ class Identifier:
             return _by_key(self.api_keys, sent.key, now, way)
         return self._by_both(self.api_keys, sent.authorization, sent.key, request.may_wait, now, way)
 
-    def remembers(self, digest: bytes) -> bool:
-        """Whether a token is remembered by this digest, be it good or not."""
-        return self.memory is not None and self.memory.knows(digest)
+    def recall(self, digest: bytes) -> Remembered | None:
+        """What is remembered of a token by this digest, be it good or not."""
+        return None if self.memory is None else self.memory.get(digest)
 
     def provider(self, identity: Identity) -> Provider:
         """By whose word this is a caller."""
@@ -127,7 +128,7 @@ class Identifier:
         knows: of two credentials, of an opaque token, of a sign-in that must be fresh."""
         if self.api_keys is None:
             return way.until
-        if request.digest is None:
+        if request.digest is None and request.remembered is None:
             sent = callers.sent(request)
             if sent.key is not None and sent.authorization is not None:
                 return 0.0
@@ -154,12 +155,11 @@ class Identifier:
     ) -> Identity:
         return self._open_to(self._by_token(authorization, digest, may_wait, now, way))
 
-    def _by_digest(self, digest: bytes, now: float, way: Way) -> Identity:
+    def _again(self, remembered: Prepared, now: float, way: Way) -> Identity:
         """Who sent a token that an earlier call brought, as if it came again."""
-        found = self._remembered(digest, now, way)
-        if found is None:
+        if not isinstance(remembered, Remembered) or not self._holds(remembered, now, way):
             raise Forgotten
-        return found if self.api_keys is None else self._open_to(found)
+        return remembered.identity if self.api_keys is None else self._open_to(remembered.identity)
 
     def _by_key_digest(self, digest: bytes, now: float, way: Way) -> Identity:
         """Whom a key speaks for that an earlier call brought, as if it came again."""
@@ -193,15 +193,17 @@ class Identifier:
             claims = self.introspects.claims(way.provider, text, now, may_wait)
             return _introspected(self.providers.opaque, claims, now)
         digest = digest or jwt.digest(text)
-        return self._remembered(digest, now, way) or self._verified(text, digest, now, may_wait, way)
+        known = self.recall(digest)
+        if known is not None and self._holds(known, now, way):
+            return known.identity
+        return self._verified(text, digest, now, may_wait, way)
 
-    def _remembered(self, digest: bytes, now: float, way: Way) -> Identity | None:
-        known = self.memory.get(digest) if self.memory is not None else None
-        if known is None or not known.holds(self.keys.current(known.provider.name, now), now):
-            return None
+    def _holds(self, known: Remembered, now: float, way: Way) -> bool:
+        """Whether the token is still good, by the keys of now; then it is the one that is looked at."""
+        if not known.holds(self.keys.current(known.provider.name, now), now):
+            return False
         way.provider, way.by, way.known, way.until = known.provider.name, known.provider, known, known.until
-        way.digest = digest
-        return known.identity
+        return True
 
     def _verified(self, text: str, digest: bytes, now: float, may_wait: bool, way: Way) -> Identity:
         token = jwt.parse(text)

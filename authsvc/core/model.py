@@ -130,7 +130,7 @@ class MustWait(Exception):
 
 
 class Forgotten(Exception):
-    """The token that a digest stands for is remembered no more, or no longer good: ask again with the token itself.
+    """What was remembered of a credential is no longer good, or nobody's: ask again with the credential itself.
 
     Nothing was counted for this call yet.
     """
@@ -150,9 +150,9 @@ class Request:
     `served` is the path that nginx serves in place of the target's after an internal redirect, as it decoded it.
     `may_wait` is `False` where a server asks that has one thread for all its calls. `receipt` is what an earlier answer
     to the same request said of the calls that it counted. `digest` is that of the bearer token in `authorization`,
-    where a server knows it; without that it stands for a token that an earlier call brought, or `by_key` for an API
-    key. `mark` is one and the same for calls of the same method, target and served path, where a server knows which
-    ones are.
+    where a server knows it; without that it stands for an API key that an earlier call brought. `remembered` stands for
+    a token: it is what the gate remembers of it. `mark` is one and the same for calls of the same method, target and
+    served path, where a server knows which ones are.
     """
 
     method: str | None
@@ -165,7 +165,7 @@ class Request:
     receipt: str = field(repr=False)
     api_key: str | None = field(repr=False)
     digest: bytes | None = field(repr=False)
-    by_key: bool
+    remembered: Prepared | None = field(repr=False, compare=False)
     mark: Mark | None = field(repr=False, compare=False)
 
     def __init__(  # written out, for mypyc compiles nothing that a dataclass makes
@@ -180,11 +180,11 @@ class Request:
         receipt: str = "",
         api_key: str | None = None,
         digest: bytes | None = None,
-        by_key: bool = False,
+        remembered: Prepared | None = None,
         mark: Mark | None = None,
     ) -> None:
         self.method, self.target, self.served, self.id = method, target, served, id
-        self.authorization, self.api_key, self.digest, self.by_key = authorization, api_key, digest, by_key
+        self.authorization, self.api_key, self.digest, self.remembered = authorization, api_key, digest, remembered
         self.client_ip, self.may_wait, self.receipt, self.mark = client_ip, may_wait, receipt, mark
 
 
@@ -323,7 +323,7 @@ class Decision:
     step_up: StepUp | None = None
     keep_s: int = 0  # for how long nginx may keep it
     # What is remembered changes how fast a call is decided and told, and nothing else: the caller's texts, those of
-    # what he was allowed, and the digest by which his token or his key was found at this call and can be found again.
+    # what he was allowed, and the digest by which his API key was found at this call and can be found again.
     prepared: Prepared | None = field(default=None, repr=False, compare=False)
     asked: Prepared | None = field(default=None, repr=False, compare=False)
     digest: bytes | None = field(default=None, repr=False, compare=False)

@@ -14,13 +14,14 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from authsvc.core.model import Quota
 from authsvc.core.ratelimit import Charge, Tier
 
-MOST = 4  # a request that is redirected more often than that is counted again
-MOST_ID = 64  # characters of an id that stands in its receipt as it is
-EPOCH_S = 600  # a stamp holds in its own, and in those beside it, since a request takes time and clocks differ
+MOST: Final = 4  # a request that is redirected more often than that is counted again
+MOST_ID: Final = 64  # characters of an id that stands in its receipt as it is
+EPOCH_S: Final = 600  # a stamp holds in its own, and in those beside it, since a request takes time and clocks differ
 _SHAPE = re.compile(  # of printable ASCII without a space
     r"(?P<stamp>[0-9a-f]{24}=(?P<cost>[0-9]{1,9});)(?P<named>_?[0-9A-Za-z]{1,64});"
     r"(?P<left>(?:r=[0-9]+;t=[0-9]+(?:,r=[0-9]+;t=[0-9]+)*)?)"
@@ -36,7 +37,7 @@ class Paid:
     quotas: tuple[Quota, ...] = ()
 
 
-NOTHING = Paid()
+NOTHING: Final = Paid()
 
 
 class Receipts:

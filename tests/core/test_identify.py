@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from authsvc.core import jwt, migration
 from authsvc.core.callers import ApiKeys, Rollout
 from authsvc.core.migration import DAY_S, Deprecation, Window, phase
-from authsvc.core.model import Forgotten, Identity, MustWait, Reason, Request
+from authsvc.core.model import Forgotten, Identity, MustWait, Prepared, Reason, Request
 from authsvc.core.rbac import Asks, rule
 from authsvc.core.stepup import Strength
 from keyworld import (
@@ -460,26 +460,25 @@ def test_who_a_caller_is_by_comes_from_one_place():
     assert keys().book(NOW) is BOOK
 
 
-# ---- by a digest, where an earlier call brought the credential
+# ---- by what is known of it, where an earlier call brought the credential
 
 
-def by_digest(deciding, first, now=NOW, **changes):
-    """What comes of the same call with the digest by which its credential is remembered."""
+def known_again(deciding, first, now=NOW):
+    """What comes of the same call with what is known of its credential in place of it."""
     known = deciding.decide(first, NOW)[0]
-    request = replace_credential(first, known.digest, known.identity.method == "api_key", **changes)
-    return known, deciding.decide(request, now)[0]
+    given = {"digest": known.digest} if known.digest else {"remembered": known.prepared}
+    return known, deciding.decide(replace_credential(first, **given), now)[0]
 
 
-def replace_credential(first, digest, by_key, **changes):
-    given = {"method": first.method, "target": first.target, "client_ip": first.client_ip, **changes}
-    return Request(**given, digest=digest, by_key=by_key)
+def replace_credential(first, **given):
+    return Request(first.method, first.target, client_ip=first.client_ip, **given)
 
 
 @pytest.mark.parametrize("rollout", [100, 50])
-def test_a_remembered_token_is_known_by_its_digest(rollout):
+def test_a_remembered_token_is_known_by_what_is_remembered(rollout):
     for deciding in (gate(), key_gate(percent=rollout)):
         deciding.decide(call(a_token(EARLY)), NOW)
-        known, again = by_digest(deciding, call(a_token(EARLY)))
+        known, again = known_again(deciding, call(a_token(EARLY)))
         assert again == known
         assert again.identity is known.identity
         assert again.prepared is known.prepared
@@ -490,15 +489,10 @@ def test_a_token_is_remembered_from_its_verification_on_whoever_worked_out_its_d
     text = a_token(EARLY)
     for deciding in (gate(), key_gate()):
         first = replace(call(text), digest=jwt.digest(text))
-        assert not deciding.who.remembers(first.digest)
+        assert deciding.who.recall(first.digest) is None
         assert decide(deciding, first) == decide(gate(), call(text))
-        assert deciding.who.remembers(first.digest)
-        assert decide(deciding, call(text)).digest == first.digest
-    assert not replace(gate().who, memory=None).remembers(jwt.digest(text))
-
-
-def test_a_token_that_was_just_verified_is_not_said_to_be_found():
-    assert decide(gate(), call(a_token(EARLY))).digest is None
+        assert deciding.who.recall(first.digest) is decide(deciding, call(text)).prepared is not None
+    assert replace(gate().who, memory=None).recall(jwt.digest(text)) is None
 
 
 @pytest.mark.parametrize("now", [NOW + 1000, NOW - 1000])
@@ -506,19 +500,29 @@ def test_a_token_that_is_good_no_more_is_asked_for(now):
     deciding = gate()
     deciding.decide(call(a_token(EARLY)), NOW)
     with pytest.raises(Forgotten):
-        by_digest(deciding, call(a_token(EARLY)), now)
+        known_again(deciding, call(a_token(EARLY)), now)
 
 
-def test_a_digest_that_nobody_knows_is_nobody():
-    for by_key in (False, True):
-        with pytest.raises(Forgotten):
-            key_gate().decide(Request("GET", "/orders", digest=b"x" * 32, by_key=by_key), NOW)
+def test_what_nobody_knows_is_nobody():
+    of_a_key = decide(key_gate(), key_call("good")).prepared
+    of_another_gate = decide(gate(), call(a_token(EARLY))).prepared  # whose keys are not ours
+    assert of_a_key is not None
+    assert of_another_gate is not None
+    for sent in (
+        {"digest": b"x" * 32},
+        {"remembered": Prepared()},
+        {"remembered": of_a_key},
+        {"remembered": of_another_gate},
+    ):
+        for deciding in (gate(), key_gate()):
+            with pytest.raises(Forgotten):
+                deciding.decide(Request("GET", "/orders", **sent), NOW)
 
 
-def test_a_token_to_which_oidc_is_not_open_is_refused_by_its_digest_too():
+def test_a_token_to_which_oidc_is_not_open_is_refused_to_who_is_remembered_too():
     deciding = key_gate(percent=50)
     refused = [decide(deciding, call(a_token(LATE))) for _ in range(2)][1]
-    again = decide(deciding, replace_credential(call(), refused.digest, False))
+    again = decide(deciding, replace_credential(call(), remembered=refused.prepared))
     assert again.reason is refused.reason is Reason.OIDC_NOT_OPEN
     assert again == refused
 
@@ -532,22 +536,22 @@ def test_a_key_is_known_by_its_digest_until_keys_end(now, told):
     deciding = key_gate(plan=PLAN)
     if not told:
         with pytest.raises(Forgotten):
-            by_digest(deciding, key_call("good"), now)
+            known_again(deciding, key_call("good"), now)
         return
-    _, again = by_digest(deciding, key_call("good"), now)
+    _, again = known_again(deciding, key_call("good"), now)
     assert again == decide(deciding, key_call("good"), now)
     assert again.reason is Reason.ALLOWED
 
 
 def test_a_keys_digest_is_nobody_where_keys_are_not_accepted():
     with pytest.raises(Forgotten):
-        gate().decide(Request("GET", "/orders", digest=RECORDS["good"].digest, by_key=True), NOW)
+        gate().decide(Request("GET", "/orders", digest=RECORDS["good"].digest), NOW)
 
 
 @pytest.mark.parametrize("name", ["revoked", "expired", "replaced"])
 def test_a_key_that_is_good_no_more_is_asked_for(name):
     with pytest.raises(Forgotten):
-        key_gate().decide(Request("GET", "/orders", digest=RECORDS[name].digest, by_key=True), NOW)
+        key_gate().decide(Request("GET", "/orders", digest=RECORDS[name].digest), NOW)
 
 
 def test_of_two_credentials_none_is_known_by_a_digest():

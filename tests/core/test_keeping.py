@@ -133,12 +133,12 @@ def test_two_credentials_are_never_kept(both):
 
 
 @pytest.mark.parametrize("fields", [{}, {"expires": NOW + 6}], ids=["lasting", "ending"])
-def test_a_yes_is_kept_as_long_for_a_credential_that_is_known_by_its_digest(fields):
+def test_a_yes_is_kept_as_long_for_a_credential_that_is_known(fields):
     for credential in ({"authorization": None, "api_key": TEXT}, {}):
         deciding = with_keys(ApiKey(DIGEST, "acme", **fields))
         known = [decide(deciding, call(token(), target="/kept/x", **credential)) for _ in range(2)][1]
-        by_key = known.identity.method == "api_key"
-        again = decide(deciding, Request("GET", "/kept/x", digest=known.digest, by_key=by_key))
+        given = {"digest": known.digest} if known.digest else {"remembered": known.prepared}
+        again = decide(deciding, Request("GET", "/kept/x", **given))
         assert (again.reason, again.keep_s) == (Reason.ALLOWED, known.keep_s)
         assert again.keep_s > 0
 
