@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(head + shared.last_end + body)
             self._say_goodbye()
         else:
-            self._transport.write(head + shared.end + body)
+            self._transport.write(head + shared.end + body if body else head + shared.end)
             self.idle = True
             self.ends_at = shared.now + shared.keepalive_s
 

@@ -249,7 +249,7 @@ class Answer:
 
 def _to_bytes(status: str, fields: Fields, body: bytes, is_head: bool) -> tuple[bytes, bytes]:
     line, bodiless = _status_line(status)
-    prefixes = _OF_HEAD if is_head else _PREFIXES
+    prefixes = _OF_HEAD if is_head else _PREFIXES if body else _OF_NOTHING
     lines = [prefix + value for name, value in fields if (prefix := prefixes[name])]
     if bodiless or is_head:
         body = b""
@@ -279,6 +279,11 @@ def _prefix(name: str) -> str:
     return "" if name.lower() == "content-length" else _prefix_of_head(name)
 
 
+def _prefix_of_nothing(name: str) -> str:
+    """The same where no body follows, which has no type either (RFC 9110 section 8.3)."""
+    return "" if name.lower() == "content-type" else _prefix(name)
+
+
 def _prefix_of_head(name: str) -> str:
     """The same for an answer to HEAD, whose length is the app's to tell."""
     if _TOKEN.fullmatch(name) is None:
@@ -286,4 +291,4 @@ def _prefix_of_head(name: str) -> str:
     return "" if name.lower() in _HOP_BY_HOP or name.lower() == "date" else f"{name}: "
 
 
-_PREFIXES, _OF_HEAD = _Made(_prefix, 256), _Made(_prefix_of_head, 256)
+_PREFIXES, _OF_HEAD, _OF_NOTHING = _Made(_prefix, 256), _Made(_prefix_of_head, 256), _Made(_prefix_of_nothing, 256)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from authsvc import connection as limits
 from authsvc.connection import Connection, Shared
-from authsvc.httpwire import Heads, base_environ
+from authsvc.httpwire import Answer, Heads, base_environ
 from hostile_requests import AGAIN, HEAD, REQUESTS
 from waiting import within
 
@@ -315,6 +315,17 @@ def test_a_guess_is_thrown_away_and_the_answer_is_that_of_the_thread(world: Worl
     assert world.run_until(lambda: bool(transport.written))
     assert statuses(transport) == [200]
     assert b"X-Guess" not in transport.written[0]
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("GET", b"yes"), ("HEAD", b""), ("HEAD", b"yes")])
+def test_an_answer_names_the_type_of_its_body_and_none_where_it_has_none(method: str, body: bytes) -> None:
+    def typed(_: Any, start: Callable[..., Any]) -> list[bytes]:
+        start("200 OK", [("content-TYPE", "text/plain"), ("X-Content-Type", "none")])
+        return [body]
+
+    head = Answer(typed, {}, method).head
+    assert (b"\r\ncontent-TYPE: text/plain\r\n" in head) is (method == "HEAD" or body != b"")
+    assert b"\r\nX-Content-Type: none\r\n" in head
 
 
 def test_who_comes_behind_one_that_waits_is_answered_behind_it(world: World) -> None:
