@@ -38,6 +38,7 @@ class Answerer:
         timer: Callable[[], float],
     ) -> None:
         self._gate, self._journal, self._rate_headers, self._generation = gate, journal, rate_headers, generation
+        self._record = journal.record
         self._clock, self._timer = clock, timer
         self.questions = Questions(self._answer, gate.who.recall)
 
@@ -66,7 +67,7 @@ class Answerer:
         now, started = self._clock(), self._timer()  # a MustWait leaves no trace: the call is asked again
         decision, headers = self._decide(request, now)
         try:
-            self._journal.record(request, decision, self._timer() - started, now)
+            self._record(request, decision, self._timer() - started, now)
         except Exception:  # noqa: BLE001 - a full disk must not decide who gets in
             self._journal.trouble("journal_failed")
         return generation, decision, headers

@@ -133,8 +133,10 @@ class Connection(asyncio.Protocol):
         "_heads",
         "_held",
         "_holds",
+        "_is_closing",
         "_last",
         "_over",
+        "_send",
         "_shared",
         "_thrown_away",
         "_transport",
@@ -156,6 +158,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._send, self._is_closing = transport.write, transport.is_closing
         self.peer = _ends(transport)
         self._base = {**self._shared.environ, **self.peer}
         if len(self._shared.connections) >= self._shared.most:
@@ -226,13 +229,13 @@ class Connection(asyncio.Protocol):
     def _write(self, head: bytes, body: bytes, last: bool) -> None:
         """`head` lacks the empty line at its end."""
         shared = self._shared
-        if self.gone or self._transport.is_closing():
+        if self.gone or self._is_closing():
             return
         if last or shared.stopping:
-            self._transport.write(head + shared.last_end + body)
+            self._send(head + shared.last_end + body)
             self._say_goodbye()
         else:
-            self._transport.write(head + shared.end + body if body else head + shared.end)
+            self._send(head + shared.end + body if body else head + shared.end)
             self.idle = True
             self.ends_at = shared.now + shared.keepalive_s
 

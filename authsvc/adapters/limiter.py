@@ -89,6 +89,7 @@ class Limiter:
         self._waits: Bounded[str, _Wait] = Bounded(most)
         self._lent: dict[int, _Pot] = {}
         self._lock = threading.Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release  # for mypyc, which would look for them
 
     def spend(self, charge: Charge, now: float) -> Quotas:
         """Count one call in all windows of its tier, or in none where one refuses.
@@ -138,8 +139,8 @@ class Limiter:
         cost = charge.cost
         if pot.left < cost:
             return ()
-        policy, ends_in_s, lock = pot.policy, pot.ends_at - now, self._lock
-        lock.acquire()  # compiled, `with` takes twice as long
+        policy, ends_in_s = pot.policy, pot.ends_at - now
+        self._acquire()  # compiled, `with` takes three times as long
         try:
             if pot.left < cost or not 0 < ends_in_s <= policy.window_s:
                 return ()
@@ -147,7 +148,7 @@ class Limiter:
             pot.used_at = now
             left = pot.room + pot.left
         finally:
-            lock.release()
+            self._release()
         if left > policy.limit:  # the room may be that of another window by now
             left = policy.limit
         whole = int(ends_in_s)

@@ -30,7 +30,7 @@ class Recorder:
     """Counts each decision, and writes a line for each refusal, and for the share `sample_allows` of the others."""
 
     def __init__(self, tally: Tally, lines: Lines, sample_allows: float) -> None:
-        self._tally, self._lines, self._sample = tally, lines, sample_allows
+        self._tally, self._write, self._sample = tally, lines.write, sample_allows
 
     def record(self, request: Request, decision: Decision, seconds: float, now: float) -> None:
         said, tally = SAID[decision.reason], self._tally
@@ -45,7 +45,7 @@ class Recorder:
         if decision.ignored is not None:
             tally.count(("ignored", decision.ignored.value))
         if self._sample >= 1 or not decision.allowed or self._sampled(request.id):
-            self._lines.write(line(request, decision, seconds, now))
+            self._write(line(request, decision, seconds, now))
 
     def _sampled(self, request_id: str) -> bool:
         """The same request is in or out wherever it is asked."""

@@ -34,6 +34,7 @@ class Tally:
     def __init__(self, bounds_s: tuple[float, ...]) -> None:
         self._bounds_s = bounds_s
         self._lock = threading.Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release  # for mypyc, which would look for them
         self._counts = self._empty()
 
     def count(self, name: Name) -> None:
@@ -42,15 +43,14 @@ class Tally:
 
     def time(self, name: Name, seconds: float) -> None:
         """Count, and keep how long it took: in the first bucket whose bound is not below that."""
-        lock = self._lock
-        lock.acquire()  # compiled, `with` takes twice as long
+        self._acquire()  # compiled, `with` takes three times as long
         try:
             counts = self._counts
             counts.count(name)
             counts.sum_s += seconds
             counts.buckets[self._bucket(seconds)] += 1
         finally:
-            lock.release()
+            self._release()
 
     def _bucket(self, seconds: float) -> int:
         bucket = 0

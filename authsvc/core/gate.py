@@ -6,7 +6,7 @@ names here as small protocols; it knows no adapter by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -59,6 +59,11 @@ class Gate:
     counters: Counters
     receipts: receipt.Receipts = field(default_factory=receipt.Receipts, repr=False, compare=False)
     calls: Calls = field(default_factory=Calls, repr=False, compare=False)
+    # the one of `counters`: mypyc would look for it at each call
+    _spend_in: Callable[[ratelimit.Charge, float], tuple[Quota, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_spend_in", self.counters.spend)
 
     def decide(self, request: Request, now: float) -> tuple[Decision, response.Headers]:
         """The decision, and the identity headers that go with a yes. Never raises what a request could cause, but for
@@ -202,7 +207,7 @@ class Gate:
 
     def _count(self, charge: ratelimit.Charge, now: float) -> tuple[Quota, ...]:
         try:
-            return self.counters.spend(charge, now)
+            return self._spend_in(charge, now)
         except Unavailable:
             if not charge.tier.shadow:
                 raise

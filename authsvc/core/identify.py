@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from authsvc.core import callers, jwt, migration, stepup
@@ -98,6 +98,13 @@ class Identifier:
     api_keys: ApiKeys | None = None
     rollout: Rollout = Rollout()
     memory: Memory | None = None
+    # `get` and `current` of the two: mypyc would look for them at each call
+    recall: Callable[[bytes], Remembered | None] = field(init=False, repr=False, compare=False)
+    _current: Callable[[str, float], KeySet | None] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recall", _nothing if self.memory is None else self.memory.get)
+        object.__setattr__(self, "_current", self.keys.current)
 
     def identify(self, request: Request, now: float, way: Way) -> Identity:
         """Who sent the credential of this call. Raises `Refused`, `Unavailable`, `MustWait` or `Forgotten`."""
@@ -114,10 +121,6 @@ class Identifier:
         if sent.authorization is None:
             return _by_key(self.api_keys, sent.key, now, way)
         return self._by_both(self.api_keys, sent.authorization, sent.key, request.may_wait, now, way)
-
-    def recall(self, digest: bytes) -> Remembered | None:
-        """What is remembered of a token by this digest, be it good or not."""
-        return None if self.memory is None else self.memory.get(digest)
 
     def provider(self, identity: Identity) -> Provider:
         """By whose word this is a caller."""
@@ -200,7 +203,7 @@ class Identifier:
 
     def _holds(self, known: Remembered, now: float, way: Way) -> bool:
         """Whether the token is still good, by the keys of now; then it is the one that is looked at."""
-        if not known.holds(self.keys.current(known.provider.name, now), now):
+        if not known.holds(self._current(known.provider.name, now), now):
             return False
         way.provider, way.by, way.known, way.until = known.provider.name, known.provider, known, known.until
         return True
@@ -222,7 +225,7 @@ class Identifier:
 
     def _check_signature(self, token: jwt.Token, provider: Provider, now: float, may_wait: bool) -> KeySet:
         """The keys by which it is good: those at hand, or else those of one forced download."""
-        known, issuers = self.keys.current(provider.name, now), provider.key_issuers(token.claims)
+        known, issuers = self._current(provider.name, now), provider.key_issuers(token.claims)
         if known is not None and _signed_by(known, token, issuers):
             return known
         fresh = self.keys.refresh(provider.name, now, may_wait)
@@ -237,6 +240,11 @@ class Identifier:
         if trouble:  # the key may be new and cannot be had now: nobody knows whether this token is bad
             raise Unavailable(Reason.KEYS_UNAVAILABLE, f"key {token.kid!r} may be new, and {trouble}")
         raise Refused(Reason.UNKNOWN_KEY, f"{provider.name} lists no {token.alg} key {token.kid!r}")
+
+
+def _nothing(digest: bytes) -> Remembered | None:
+    """What is remembered of a token where none is."""
+    return None
 
 
 def _outcome(act: Callable[[], Identity]) -> Outcome:

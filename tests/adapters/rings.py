@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from authsvc.adapters.keyring import Keyring
+from authsvc.adapters.limiter import Limiter
 from authsvc.adapters.memcached import MemcachedStore
 from authsvc.adapters.sharedkeys import SharedKeys
-from authsvc.adapters.store import Store
+from authsvc.adapters.store import MemoryStore, Store
 from authsvc.core import jwks
 from authsvc.core.gate import Gate
 from authsvc.core.identify import Identifier
@@ -141,7 +142,7 @@ def kids(keys: jwks.KeySet | None) -> list[str]:
 
 
 def gate_with(ring: Keyring, issuer: Issuer) -> Gate:
-    return Gate(Identifier(Providers([provider_of(issuer)]), ring), Policy(), Limits(), {}, None)  # type: ignore[arg-type]
+    return Gate(Identifier(Providers([provider_of(issuer)]), ring), Policy(), Limits(), {}, Limiter(MemoryStore()))
 
 
 def asks(gate: Gate, token: str, now: float) -> Reason:
