@@ -134,6 +134,7 @@ class Questions:
                     digest=key,
                     remembered=token,
                     mark=call,
+                    plain_id=True,
                 )
             )[0]
         except Forgotten:
@@ -156,6 +157,7 @@ class Questions:
             api_key=value if field == "X-API-Key" else None,
             digest=digest if place.kind == _BEARER else None,
             mark=call,
+            plain_id=True,
         )
         told, decision = self._answer(request)
         if place.kind != _BEARER and decision.digest is not None and decision.reason is Reason.ALLOWED:
@@ -175,6 +177,7 @@ class Questions:
                 may_wait=False,
                 api_key=fields.get("X-API-Key"),
                 mark=call,
+                plain_id=True,
             )
         )[0]
 

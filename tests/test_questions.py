@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from authsvc import questions as questions_module
@@ -345,14 +345,31 @@ def test_nobody_is_told_at_once_whose_first_part_holds_an_octet_that_is_not_prin
         assert world.answerer.questions.at_once(changed) is None
 
 
+NOWHERE = KNOWN.replace(b"X-Real-IP: 192.0.2.1\r\n", b"")  # nothing stands behind the credential
+AT = NOWHERE.index(b"\r\nX-Original-M")
+
+
 @settings(deadline=None)
-@given(st.integers(0, len(KNOWN) - 1), st.binary(min_size=0, max_size=3), st.integers(0, 3))
-def test_a_known_question_with_any_bytes_changed_is_answered_as_by_a_server_that_reads(at, put, over):
-    sent = KNOWN[:at] + put + KNOWN[at + over :]
+@given(
+    st.sampled_from([KNOWN, NOWHERE]),
+    st.integers(0, len(KNOWN) - 1),
+    st.binary(min_size=0, max_size=3),
+    st.integers(0, 3),
+)
+@example(NOWHERE, AT, b"\r", 0)
+@example(NOWHERE, AT, b"\r\r", 0)
+@example(NOWHERE, AT, b"\n", 0)
+@example(NOWHERE, AT, b"\r\n", 0)
+@example(NOWHERE, AT, b"\r\n ", 0)
+@example(NOWHERE, AT + 1, b"\r", 0)
+@example(KNOWN, AT, b"\r", 0)
+@example(KNOWN, KNOWN.index(b"\r\nX-Original-M"), b"\r", 0)
+def test_a_known_question_with_any_bytes_changed_is_answered_as_by_a_server_that_reads(first, at, put, over):
+    sent = first[:at] + put + first[at + over :]
     knowing, reading = World(judge()), World(judge(), knows=False)
     for world in (knowing, reading):
-        for number in range(3):
-            world.connection.data_received(question(TOKENS[0], id_=number))
+        for _ in range(3):
+            world.connection.data_received(first)
     assert sorted(told(knowing, sent).split(b"\r\n")) == sorted(told(reading, sent).split(b"\r\n"))
 
 

@@ -188,7 +188,7 @@ class Gate:
             quotas = self._counted(request, charge, now) if request.receipt else self._count(charge, now)
             refusal = window.refused(quotas)
             if refusal is None:
-                made = self.receipts.issue(request.id, charge, quotas, now)
+                made = self.receipts.issue(request.id, charge, quotas, now, request.plain_id)
                 earlier = trail.receipt or request.receipt
                 trail.receipt = receipt.add(earlier, made) if earlier else made
             if charge.tier.shadow:  # the caller does not see it

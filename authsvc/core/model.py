@@ -152,7 +152,8 @@ class Request:
     to the same request said of the calls that it counted. `digest` is that of the bearer token in `authorization`,
     where a server knows it; without that it stands for an API key that an earlier call brought. `remembered` stands for
     a token: it is what the gate remembers of it. `mark` is one and the same for calls of the same method, target and
-    served path, where a server knows which ones are.
+    served path, where a server knows which ones are. `plain_id` says that a server knows the id to be 1 to 64 letters
+    and digits of ASCII.
     """
 
     method: str | None
@@ -167,6 +168,7 @@ class Request:
     digest: bytes | None = field(repr=False)
     remembered: Prepared | None = field(repr=False, compare=False)
     mark: Mark | None = field(repr=False, compare=False)
+    plain_id: bool = field(repr=False, compare=False)
 
     def __init__(  # written out, for mypyc compiles nothing that a dataclass makes
         self,
@@ -182,10 +184,12 @@ class Request:
         digest: bytes | None = None,
         remembered: Prepared | None = None,
         mark: Mark | None = None,
+        plain_id: bool = False,
     ) -> None:
         self.method, self.target, self.served, self.id = method, target, served, id
         self.authorization, self.api_key, self.digest, self.remembered = authorization, api_key, digest, remembered
         self.client_ip, self.may_wait, self.receipt, self.mark = client_ip, may_wait, receipt, mark
+        self.plain_id = plain_id
 
 
 @dataclass(slots=True, init=False)  # not frozen: freezing takes four times as long
@@ -255,6 +259,7 @@ class QuotaPolicy:
     window_s: int
     header: str = field(init=False, repr=False, compare=False)
     lines: str = field(init=False, repr=False, compare=False)  # both headers, up to the numbers of a call
+    _until: tuple[int, str] = field(init=False, repr=False, compare=False)  # the last reset_s, and how it is told
 
     def __post_init__(self) -> None:
         if not (self.name.isascii() and self.name.isprintable()) or '"' in self.name or "\\" in self.name:
@@ -262,6 +267,15 @@ class QuotaPolicy:
         header = f'"{self.name}";q={self.limit};w={self.window_s}'
         object.__setattr__(self, "header", header)
         object.__setattr__(self, "lines", f'RateLimit-Policy: {header}\r\nRateLimit: "{self.name}";')
+        object.__setattr__(self, "_until", (-1, ""))
+
+    def until(self, reset_s: int) -> str:
+        """How it is told when there is more: the same for all callers of a second."""
+        known = self._until
+        if known[0] != reset_s:
+            known = (reset_s, f";t={reset_s}")
+            object.__setattr__(self, "_until", known)
+        return known[1]
 
 
 @dataclass(slots=True, init=False)  # as a request is
@@ -281,7 +295,7 @@ class Quota:
     def told(self) -> str:
         """The parameters of its item of a RateLimit header, which a receipt repeats."""
         if not self._told:
-            self._told = f"r={self.remaining};t={self.reset_s}"
+            self._told = f"r={self.remaining}{self.policy.until(self.reset_s)}"
         return self._told
 
 

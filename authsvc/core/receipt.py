@@ -46,12 +46,16 @@ class Receipts:
     def __init__(self, key: bytes = b"") -> None:
         self._has_key, self._begun = bool(key), hashlib.blake2b(key, digest_size=12)
 
-    def issue(self, request_id: str, charge: Charge, quotas: tuple[Quota, ...], now: float) -> str:
-        """The receipt; "" where the request has no id that it could be bound to."""
+    def issue(
+        self, request_id: str, charge: Charge, quotas: tuple[Quota, ...], now: float, is_plain: bool = False
+    ) -> str:
+        """The receipt; "" where the request has no id that it could be bound to. `is_plain` is what is known of the
+        id, as `Request` has it."""
         if not (self._has_key and request_id):
             return ""
+        named = request_id if is_plain else _named(request_id)
         left = quotas[0].told() if len(quotas) == 1 else ",".join(map(Quota.told, quotas))
-        return f"{self._stamp(charge, int(now) // EPOCH_S)}{_named(request_id)};{left}"
+        return f"{self._stamp(charge, int(now) // EPOCH_S)}{named};{left}"
 
     def redeem(self, receipts: str, request_id: str, charge: Charge, now: float) -> Paid:
         """What is paid for this request in this tier, by the receipt that says most; nothing where none does."""

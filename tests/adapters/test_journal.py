@@ -245,6 +245,14 @@ def test_the_line_is_what_json_dumps_makes_of_its_fields(
     assert lines[0].count("\n") == 1
 
 
+def test_an_id_that_is_known_to_be_plain_is_written_as_any_other() -> None:
+    lines: list[str] = []
+    for plain in (False, True):
+        request = Request("GET", "/x", id="0a" * 16, plain_id=plain)
+        Journal(lines=Written(lines)).record(request, Decision(Reason.ALLOWED), 0.001, 1_800_000_000)
+    assert lines[0] == lines[1]
+
+
 @given(moments)
 @example(1_800_000_000.9999996)
 @example(1_800_000_000.0009999)

@@ -42,6 +42,18 @@ def test_a_receipt_gives_back_what_was_told(id_, charge, left):
     assert " " not in made
 
 
+@given(id_=st.from_regex(r"[0-9A-Za-z]{1,64}", fullmatch=True), charge=charges)
+def test_an_id_that_is_known_to_be_plain_has_the_receipt_of_any_other(id_, charge):
+    assert RECEIPTS.issue(id_, charge, QUOTAS, NOW, True) == RECEIPTS.issue(id_, charge, QUOTAS, NOW)
+
+
+@given(remaining=numbers, resets=st.lists(numbers, min_size=1, max_size=5))
+def test_what_is_left_is_told_as_it_is_whatever_was_told_before(remaining, resets):
+    policy = QuotaPolicy("free", 10, 60)
+    for reset_s in resets:
+        assert Quota(policy, remaining, reset_s).told() == f"r={remaining};t={reset_s}"
+
+
 @given(id_=ids, other=ids, charge=charges, another=charges)
 def test_a_receipt_is_redeemed_for_its_own_request_caller_and_tier_only(id_, other, charge, another):
     made = RECEIPTS.issue(id_, charge, QUOTAS, NOW)
