@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import Final
 
 from authsvc.core.identify import Remembered
 
@@ -18,7 +19,7 @@ from authsvc.core.identify import Remembered
 # lists takes twelve for each character, but only a provider can make such a token.
 MOST_TOKENS = 20_000
 MOST_CHARACTERS = 32_000_000
-NEW_SHARE = 4  # one in so many places is for tokens that came once, however many regulars there are
+NEW_SHARE: Final = 4  # one in so many places is for tokens that came once, however many regulars there are
 
 
 class TokenMemory:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from authsvc.core.model import Claims, Reason, Refused
 
@@ -85,7 +85,7 @@ def _is_none_of(value: Any, values: tuple[str, ...]) -> bool:
 
 
 _Op = Callable[[Any, tuple[str, ...], Claims], bool]
-_OPS: Mapping[str, _Op] = {
+_OPS: Final[Mapping[str, _Op]] = {
     "present": lambda value, values, claims: value is not None,
     "absent": lambda value, values, claims: value is None,
     "in": lambda value, values, claims: as_text(value) in values,

@@ -10,14 +10,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from authsvc.core import signature
 
 MAX_KEYS = 100
-MAX_KID = 256
+MAX_KID: Final = 256
 MAX_MEMBER = 2000  # an RSA modulus of 8192 bits has 1366 characters; padding must not fill what a fleet shares
-MAX_CANDIDATES = 4  # keys that share a kid; each one tried costs a signature check
+MAX_CANDIDATES: Final = 4  # keys that share a kid; each one tried costs a signature check
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 

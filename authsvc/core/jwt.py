@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from authsvc.core import signature, strict
 from authsvc.core.claims import claim_at
@@ -19,13 +19,13 @@ from authsvc.core.jwks import MAX_KID
 from authsvc.core.model import Reason, Refused
 from authsvc.core.provider import Provider
 
-MAX_TOKEN = 8192  # nginx itself takes header lines up to 8 KiB (large_client_header_buffers)
-MAX_OPAQUE = 4096
-_ACCESS_TYPES = frozenset({"at+jwt"})
-_FOREIGN_CLAIM_TYPES = frozenset({"refresh", "offline", "logout"})  # Keycloak's payload `typ`, beside "id"
-_ACCESS_USES = frozenset({"access", "access_token", "bearer", "urn:ietf:params:oauth:token-type:access_token"})
-_FOREIGN_TYPES = frozenset({"refresh_token", "id_token"})  # Glewlwyd's payload `type`
-_OPAQUE = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
+MAX_TOKEN: Final = 8192  # nginx itself takes header lines up to 8 KiB (large_client_header_buffers)
+MAX_OPAQUE: Final = 4096
+_ACCESS_TYPES: Final = frozenset({"at+jwt"})
+_FOREIGN_CLAIM_TYPES: Final = frozenset({"refresh", "offline", "logout"})  # Keycloak's payload `typ`, beside "id"
+_ACCESS_USES: Final = frozenset({"access", "access_token", "bearer", "urn:ietf:params:oauth:token-type:access_token"})
+_FOREIGN_TYPES: Final = frozenset({"refresh_token", "id_token"})  # Glewlwyd's payload `type`
+_OPAQUE: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 
 
 @dataclass(slots=True, init=False)  # not frozen: freezing takes four times as long

@@ -6,6 +6,7 @@ Nothing here says that a credential is good. That is asked at each call, of the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from authsvc.core.apikeys import ApiKey
 from authsvc.core.bounded import Bounded
@@ -13,7 +14,7 @@ from authsvc.core.model import Identity, Prepared
 from authsvc.core.ratelimit import Charge
 
 MOST_KEYS = 4096  # as many as the book of keys keeps decoded
-MOST_RULES = 16  # sets of rules that are remembered for each credential
+MOST_RULES: Final = 16  # sets of rules that are remembered for each credential
 
 
 class Admitted:

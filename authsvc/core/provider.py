@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from authsvc.core.claims import SCOPE_CLAIMS, ClaimPath, Condition, Demand, as_text, claim_at, scopes, texts
 from authsvc.core.model import Claims, Identity, Reason, Refused
 
-MAX_USER_ID = 512
+MAX_USER_ID: Final = 512
 TENANT = "{tenantid}"
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as Entra spells it
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted  # json.dumps of one text, without what dumps does before
-from typing import Any
+from typing import Any, Final
 
 from authsvc.core import quotaheaders
 from authsvc.core.claims import ClaimPath, claim_at
@@ -22,9 +22,9 @@ from authsvc.core.quotaheaders import RateHeaders as RateHeaders
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
-HEADER_BUDGET = 3072  # bytes of identity headers; nginx reads an answer's whole head into 4096 by default
-STATUS_LINES = {200: "200 OK", 401: "401 Unauthorized", 403: "403 Forbidden"}
-NO_BODY = [("Content-Length", "0")]
+HEADER_BUDGET: Final = 3072  # bytes of identity headers; nginx reads an answer's whole head into 4096 by default
+STATUS_LINES: Final = {200: "200 OK", 401: "401 Unauthorized", 403: "403 Forbidden"}
+NO_BODY: Final = [("Content-Length", "0")]
 BASE_HEADERS = ("X-User-Id", "X-User-Email", "X-User-Roles", "X-User-Issuer", "X-User-Tenant", "X-Auth-Method")
 
 
@@ -38,7 +38,7 @@ class Face:
 
 
 _BAD_TOKEN = "invalid_token"  # noqa: S105 - an error code of RFC 6750 section 3.1
-_FACES: Mapping[Reason, Face] = {
+_FACES: Final[Mapping[Reason, Face]] = {
     Reason.ALLOWED: Face(200, "The call is allowed"),
     Reason.PUBLIC: Face(200, "The path is open to everyone"),
     Reason.MISSING_CONTEXT: Face(403, "The proxy did not say which call this is"),
@@ -102,14 +102,14 @@ _FACES: Mapping[Reason, Face] = {
 }
 
 
-_BEGINNINGS: Mapping[Reason, tuple[int, Headers]] = {  # the status of a refusal, and what stands before all else
+_BEGINNINGS: Final[Mapping[Reason, tuple[int, Headers]]] = {  # the status of a refusal, and what stands before all else
     reason: (
         401 if shown.status == 401 else 403,
         [("X-Auth-Status", str(shown.status)), ("X-Auth-Reason", reason.value), ("X-Accel-Expires", "0")],
     )
     for reason, shown in _FACES.items()
 }
-_KEPT = 2  # where X-Accel-Expires stands in a beginning: nginx keeps nothing unless it is told to
+_KEPT: Final = 2  # where X-Accel-Expires stands in a beginning: nginx keeps nothing unless it is told to
 _REMEMBERED = 1024  # texts that depend on the config and on reasons alone: 0.1 to 0.4 µs where making one takes up to 3
 
 

@@ -6,17 +6,17 @@ import json
 import math
 import re
 from binascii import a2b_base64
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 # From these digits to those that a2b_base64 reads. All else, its own + and / and = too, becomes what it refuses.
-_USUAL = bytes(byte if chr(byte) in _DIGITS else ord("!") for byte in range(256)).translate(
+_USUAL: Final = bytes(byte if chr(byte) in _DIGITS else ord("!") for byte in range(256)).translate(
     bytes.maketrans(b"-_", b"+/")
 )
 # What may stand last, by how many are left over: bits that belong to no byte are 0.
-_LAST: tuple[set[str], ...] = ({*_DIGITS, ""}, set(), set(_DIGITS[::16]), set(_DIGITS[::4]))
-_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-MAX_DEPTH = 32
+_LAST: Final[tuple[set[str], ...]] = ({*_DIGITS, ""}, set(), set(_DIGITS[::16]), set(_DIGITS[::4]))
+_JSON_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+MAX_DEPTH: Final = 32
 
 
 def base64url(text: str) -> bytes:
@@ -85,4 +85,4 @@ def _finite(text: str) -> float:
 
 
 # Made once: json.loads makes one at each call, which takes as long as to read the header of a token.
-_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
