@@ -206,7 +206,7 @@ def test_nginx_asks_in_the_order_that_is_read_at_once(door: Door, credential: tu
         assert door.call(target, headers=(credential,)).status == 200
     read: list[Request] = []
     answer = lambda request: (f"{read.append(request)}".encode(), Decision(Reason.NO_CREDENTIALS))  # noqa: E731
-    questions = Questions(answer, lambda digest: False)
+    questions = Questions(answer, lambda digest: None)
     for question in door.auth.questions:
         assert questions.at_once(as_sent(question))
     name, text = credential
