@@ -3,6 +3,7 @@ by accident."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -56,7 +57,7 @@ class Answerer:
         try:
             said = head(decision, headers, self._rate_headers)
         except Exception:  # noqa: BLE001 - it is counted by now: who asked must not be asked to count it again
-            self._journal.trouble("internal_error")
+            self._trouble("internal_error")
             decision = _FAILED
             said = head(decision, [])
         return said + f"{GENERATION}: {generation}\r\n".encode() if generation else said, decision
@@ -69,8 +70,13 @@ class Answerer:
         try:
             self._record(request, decision, self._timer() - started, now)
         except Exception:  # noqa: BLE001 - a full disk must not decide who gets in
-            self._journal.trouble("journal_failed")
+            self._trouble("journal_failed")
         return generation, decision, headers
+
+    def _trouble(self, event: str) -> None:
+        """Count it. Where even that fails, the answer stands all the same: who asked again would be counted again."""
+        with contextlib.suppress(Exception):
+            self._journal.trouble(event)
 
     def _decide(self, request: Request, now: float) -> tuple[Decision, Headers]:
         try:
@@ -78,6 +84,6 @@ class Answerer:
         except (MustWait, Forgotten):
             raise
         except Exception as problem:  # noqa: BLE001 - an unforeseen error is a refusal, with a counter of its own
-            self._journal.trouble("internal_error")
+            self._trouble("internal_error")
             self._journal.say(f"unforeseen {type(problem).__name__} in a decision")
             return Decision(Reason.INTERNAL_ERROR, retry_after_s=1), []

@@ -32,7 +32,7 @@ from authsvc.httpwire import Heads, base_environ
 from keys import key
 from keyworld import BOOK, BROWNED_OUT, GRACE, OVER, PLAN, RECORDS, SILENT, TEXTS, keys
 from test_worker import Loop, Transport
-from worlds import NOW, FakeKeys, KeysByProvider, claims, gate, key_set, token
+from worlds import NOW, FakeCounters, FakeKeys, KeysByProvider, claims, gate, key_set, token
 
 RULES = (
     rule("/public/*", None, []),
@@ -84,6 +84,18 @@ class Written:
         self.troubles.append(text)
 
 
+class OnFullDisk(Written):
+    """Keeps what it is told, and fails each time."""
+
+    def record(self, request: Request, decision: Decision, seconds: float, now: float) -> None:
+        self.decisions.append((request, decision))
+        raise OSError
+
+    def trouble(self, event: str) -> None:
+        self.troubles.append(event)
+        raise OSError
+
+
 class Answers:
     """What the door needs, of a gate."""
 
@@ -98,8 +110,15 @@ class World:
     """A gate behind a connection of our worker's. `knows` is whether the server knows of `at_once`, `by_wsgi` how
     often it was asked as WSGI has it."""
 
-    def __init__(self, deciding: Gate, style: RateHeaders = "ietf", generation: str = "", knows: bool = True) -> None:
-        self.now, self.gate, self.journal = NOW, deciding, Written()
+    def __init__(
+        self,
+        deciding: Gate,
+        style: RateHeaders = "ietf",
+        generation: str = "",
+        knows: bool = True,
+        journal: Written | None = None,
+    ) -> None:
+        self.now, self.gate, self.journal = NOW, deciding, journal or Written()
         word = (lambda: generation) if generation else None
         self.answerer = Answerer(deciding, self.journal, style, word, clock=lambda: self.now, timer=lambda: 0.0)
         door = Door(Answers(self.answerer), _elsewhere)
@@ -634,3 +653,18 @@ def test_a_call_whose_answer_cannot_be_put_together_is_refused_and_counted_once(
         assert not [one for one in fields if one.startswith((b"X-User", b"X-Bad"))]
     assert (len(world.journal.decisions), world.by_wsgi) == (2, 0)
     assert world.journal.troubles == ["internal_error"] * 2
+
+
+@pytest.mark.parametrize(
+    ("extract", "status", "trouble"),
+    [
+        ({}, 200, ["journal_failed"]),
+        ({"X-Bad\r\nX-User-Id": ("sub",)}, 403, ["journal_failed", "internal_error"]),
+    ],
+)
+def test_where_nothing_can_be_written_down_a_call_is_answered_and_counted_once(extract, status, trouble):
+    counters = FakeCounters()
+    world = World(judge(extract=extract, counters=counters), journal=OnFullDisk())
+    assert world.ask(question(TOKENS[0]))[0] == status
+    assert (len(counters.spent), len(world.journal.decisions), world.by_wsgi) == (1, 1, 0)
+    assert world.journal.troubles == trouble

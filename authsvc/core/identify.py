@@ -160,7 +160,9 @@ class Identifier:
 
     def _again(self, remembered: Prepared, now: float, way: Way) -> Identity:
         """Who sent a token that an earlier call brought, as if it came again."""
-        if not isinstance(remembered, Remembered) or not self._holds(remembered, now, way):
+        if not isinstance(remembered, Remembered) or not self.providers.has(remembered.provider):
+            raise Forgotten  # nothing that another config has verified
+        if not self._holds(remembered, now, way):
             raise Forgotten
         return remembered.identity if self.api_keys is None else self._open_to(remembered.identity)
 

@@ -519,6 +519,16 @@ def test_what_nobody_knows_is_nobody():
                 deciding.decide(Request("GET", "/orders", **sent), NOW)
 
 
+def test_a_token_that_was_verified_for_another_config_is_nobodys_though_its_keys_are_ours():
+    shared = FakeKeys(key_set(a_key()))
+    for other in (provider(), provider(audiences=frozenset({"another"})), provider(name="other")):
+        ours, theirs = gate(shared), gate(shared, providers=[other])
+        remembered = decide(ours, call(a_token(EARLY))).prepared
+        assert decide(ours, Request("GET", "/orders", remembered=remembered)).reason is Reason.ALLOWED
+        with pytest.raises(Forgotten):
+            theirs.decide(Request("GET", "/orders", remembered=remembered), NOW)
+
+
 def test_a_token_to_which_oidc_is_not_open_is_refused_to_who_is_remembered_too():
     deciding = key_gate(percent=50)
     refused = [decide(deciding, call(a_token(LATE))) for _ in range(2)][1]
