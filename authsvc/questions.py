@@ -205,10 +205,10 @@ def _id(head: bytes) -> str:
 
 def _kind(head: bytes) -> int:
     """Which of the openings a head has; all have the last one."""
-    if head.startswith(_TOKEN):
+    if head.startswith(_TOKEN):  # as mostly
         return _BEARER
-    for kind, opening in enumerate(_OPENINGS):
-        if head.startswith(opening):
+    for kind in range(_BEARER + 1, _NONE):
+        if head.startswith(_OPENINGS[kind]):
             return kind
     return _NONE
 

@@ -140,7 +140,7 @@ class Limiter:
         if pot.left < cost:
             return ()
         policy, ends_in_s = pot.policy, pot.ends_at - now
-        self._acquire()  # compiled, `with` takes three times as long
+        self._acquire()  # compiled, `with` takes longer
         try:
             if pot.left < cost or not 0 < ends_in_s <= policy.window_s:
                 return ()

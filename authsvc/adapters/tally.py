@@ -43,7 +43,7 @@ class Tally:
 
     def time(self, name: Name, seconds: float) -> None:
         """Count, and keep how long it took: in the first bucket whose bound is not below that."""
-        self._acquire()  # compiled, `with` takes three times as long
+        self._acquire()  # compiled, `with` takes longer
         try:
             counts = self._counts
             counts.count(name)
