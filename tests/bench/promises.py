@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from statistics import median
 from typing import NamedTuple
 
 from wrk import Figures
@@ -21,7 +20,6 @@ class Result:
     paced: Mapping[str, Figures] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     missing: int = 0  # rows of authsvc's own that are left out
-    rounds: list["Result"] = field(default_factory=list)  # of which the medians were taken
 
     def added_us(self, key: str) -> float:
         """CPU a request of all processes, beyond what the same front costs without authentication."""
@@ -67,10 +65,8 @@ class Promise:
         return self.words, bound, *installed, *(cell for other in others for cell in other or ("–", "–"))
 
     def _judged(self, result: Result, keys: Keys) -> tuple[str, str] | None:
-        """The median of what each round says: a neighbour of the machine takes from rows that follow each other, so he
-        is less in the ratio of two of them than in a ratio of medians."""
         try:
-            measured = median(self.value(one, keys) for one in result.rounds or [result])
+            measured = self.value(result, keys)
         except (KeyError, ZeroDivisionError):
             return None
         kept = measured >= self.bound if self.at_least else measured <= self.bound

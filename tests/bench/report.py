@@ -14,16 +14,18 @@ HEADS = (
     "memcached µs",
     "all µs",
     "added µs",
+    "slowed",
     "errors",
 )
-PACED = ("requests/s", "p50 ms", "p99 ms", "service µs", "nginx µs", "memcached µs", "all µs", "errors")
+PACED = ("requests/s", "p50 ms", "p99 ms", "service µs", "nginx µs", "memcached µs", "all µs", "slowed", "errors")
 PROMISED = ("promised", "bound", "two workers", "kept", "one (C1, B1, L1)", "kept", "plain Python (W, X, Y)", "kept")
 MADE = '<!-- Made by `make bench ARGS="--write docs"`. Do not edit. -->\n'
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 NOTE = (
     "µs are CPU a request, user and system, of all processes of that server. Service is authsvc, oauth2-proxy or the"
     " null nginx; of Envoy, HAProxy and Apache it is the whole proxy. All is the sum; added is what is beyond the same"
-    " front without authentication (Z, Q0, R0, S0)."
+    " front without authentication (Z, Q0, R0, S0). Slowed is how many times as long as at best the machine took for"
+    " the same sum meanwhile: above 1.25 somebody else computed on its cores."
 )
 
 
@@ -36,7 +38,7 @@ def paced(result: Result) -> list[tuple[str, ...]]:
     for key, f in result.paced.items():
         times = (f"{f.requests_s:.0f}", f"{f.p50_ms:.2f}", f"{f.p99_ms:.2f}")
         costs = (f"{us:.0f}" for us in (f.service_us, f.nginx_us, f.memcached_us, f.all_us))
-        lines.append((key, result.names[key], *times, *costs, str(f.errors)))
+        lines.append((key, result.names[key], *times, *costs, f"{f.slowed:.2f}", str(f.errors)))
     return lines
 
 
@@ -48,6 +50,7 @@ def _cells(result: Result, key: str) -> Iterable[str]:
     yield from (f"{us:.0f}" for us in (f.service_us, f.nginx_us, f.memcached_us, f.all_us))
     known = result.bare[key] in result.figures and result.bare[key] != key
     yield f"{result.added_us(key):.0f}" if known else "–"
+    yield f"{f.slowed:.2f}"
     yield str(f.errors)
 
 

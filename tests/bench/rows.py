@@ -120,14 +120,14 @@ class World:
     authsvc's rows."""
 
     def __init__(
-        self, running: ExitStack, folder: Path, workers: int, rounds: int, seconds: int, plain: bool = False
+        self, running: ExitStack, folder: Path, workers: int, turns: int, seconds: int, plain: bool = False
     ) -> None:
         self.running, self.folder, self.workers, self._all_plain = running, folder, workers, plain
         folder.chmod(0o755)  # started by root, nginx works as another user and must reach the sockets
         self.issuer = running.enter_context(Issuer())
         self.mint = running.enter_context(Mint(self.issuer, folder))
         self.memcached = running.enter_context(Memcached())
-        self._fresh = rounds * fresh_a_run(seconds)
+        self._fresh = turns * fresh_a_run(seconds)
         self._doors = dict[str, Door]()
 
     # ---- who answers

@@ -20,6 +20,8 @@ def test_it_measures_without_an_error() -> None:
         "1",
         "--rounds",
         "1",
+        "--patience",
+        "1",
         "--plain",
         "--json",
     ]

@@ -1,16 +1,20 @@
 """Tables, promises and picture, from figures made up here."""
 
 import sys
+import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from plot import svg  # noqa: E402 - the path above is needed first
 from promises import PROMISES, Result, judged  # noqa: E402
+from quiet import EVERY_S, Watch  # noqa: E402
 from report import BEGIN, END, between_marks, headline, markdown, text  # noqa: E402
-from wrk import Figures, medians  # noqa: E402
+from wrk import Figures, medians, quietest  # noqa: E402
 
 
 def figures(requests_s: float, service_us: float = 10, nginx_us: float = 30) -> Figures:
@@ -54,27 +58,41 @@ def test_one_worker_and_plain_python_are_judged_beside_two_workers_by_rows_of_th
     assert said["C, p99 at half of its rate, of A at the same"] == ["1.00", "yes", "–", "–", "–", "–"]
 
 
-def test_a_promise_is_judged_by_the_median_of_its_rounds_and_not_by_their_medians() -> None:
-    """Rows of one round are slowed together."""
-    rounds = [
-        replace(RESULT, figures={"A": figures(all_of * 10_000), "C": figures(all_of * of_null)})
-        for all_of, of_null in ((1, 9_000), (0.5, 8_000), (0.7, 8_500))
+def test_turns_in_which_the_machine_was_slowed_are_left_out_of_the_medians() -> None:
+    turns = [
+        replace(figures(requests_s), slowed=slowed) for requests_s, slowed in ((5, 1.7), (9, 1.1), (4, 1.8), (8, 1.2))
     ]
-    said = {words: measured for words, _, measured, *_ in judged(replace(RESULT, rounds=rounds))}
-    assert said["C, requests a second, of the null ceiling A"] == "0.85"
+    assert quietest(turns, 2) == [turns[1], turns[3]]
+    assert quietest(turns, 9) == sorted(turns, key=lambda one: one.slowed)  # all, where there are no more
+
+
+def test_a_core_that_somebody_else_computes_on_is_felt() -> None:
+    watch = Watch(cores=set())
+    watch._taken = [0.1, 0.1]
+    assert watch.lap() == 1.0
+    watch._taken = [0.1, 0.2]
+    assert watch.lap() == pytest.approx(1.5)
+    assert watch.lap() == 1.0  # nothing was computed since
+
+
+def test_each_core_is_asked_again_and_again_until_the_watch_ends() -> None:
+    with Watch() as watch:
+        time.sleep(10 * EVERY_S)
+        assert watch.lap() >= 1.0
+        assert watch._least > 0
 
 
 def test_the_table_has_a_line_for_each_row_and_says_who_is_missing() -> None:
     said = text(RESULT)
     assert all(f"\n{key} " in said for key in RESULT.names)
     assert "left out: Q Envoy" in said
-    assert "| C | full | 9000 | 90% | 1.00 | 2.00 | 40 | 30 | 0 | 70 | 60 | 0 |" in markdown(RESULT)
+    assert "| C | full | 9000 | 90% | 1.00 | 2.00 | 40 | 30 | 0 | 70 | 60 | 1.00 | 0 |" in markdown(RESULT)
     assert "| C: full | 9000 | 90% | 2.00 | 40 µs | 70 µs |" in headline(RESULT)
 
 
 def test_without_the_null_ceiling_there_are_still_figures() -> None:
     alone = replace(RESULT, figures={"R": RESULT.figures["R"]}, paced={})
-    assert "| R | HAProxy | 8000 | – | 1.00 | 2.00 | 60 | 0 | 0 | 60 | – | 0 |" in markdown(alone)
+    assert "| R | HAProxy | 8000 | – | 1.00 | 2.00 | 60 | 0 | 0 | 60 | – | 1.00 | 0 |" in markdown(alone)
     assert not judged(alone)
 
 

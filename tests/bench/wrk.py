@@ -7,6 +7,7 @@ from pathlib import Path
 
 from machine import cpu_s
 from minting import Tokens
+from quiet import Watch
 
 WARM_UP_S = 2
 FRESH_S, FRESH_A_SECOND = 2, 10_000  # a run with tokens never seen before, and how many are ready for it
@@ -28,7 +29,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One run, or the medians of several. CPU is microseconds a request."""
+    """One run, or the medians of several. CPU is microseconds a request; `slowed` is how many times as long as at best
+    the machine's cores took for the same work meanwhile."""
 
     requests_s: float
     p50_ms: float
@@ -36,6 +38,7 @@ class Figures:
     nginx_us: float
     service_us: float
     memcached_us: float
+    slowed: float = 1.0
     errors: int = 0
 
     @property
@@ -64,6 +67,7 @@ class Loader:
 
     row: Row
     connections: int
+    watch: Watch
     _asked: int = 0
     _used: int = 0
     _wrong_while_warming: int = 0
@@ -78,11 +82,14 @@ class Loader:
         """`rate` requests a second, or as many as can be."""
         row, pids = self.row, (self.row.nginx, self.row.service, self.row.memcached)
         self._ask(min(seconds, WARM_UP_S), rate)
+        self.watch.lap()
         before = [cpu_s(pid) for pid in pids]
         done = self._ask_fresh(seconds) if row.fresh else self._ask(seconds, rate)
         spent = [(cpu_s(pid) - start) * 1e6 / max(done.count, 1) for pid, start in zip(pids, before, strict=True)]
+        slowed = self.watch.lap()
         errors, self._wrong_while_warming = done.wrong(row) + self._wrong_while_warming, 0
-        return Figures(done.count * 1e6 / done.duration_us, done.p50_us / 1e3, done.p99_us / 1e3, *spent, errors=errors)
+        requests_s, times_ms = done.count * 1e6 / done.duration_us, (done.p50_us / 1e3, done.p99_us / 1e3)
+        return Figures(requests_s, *times_ms, *spent, slowed=slowed, errors=errors)
 
     def _ask(self, seconds: int, rate: int = 0) -> Answers:
         done = self._run(seconds, self.row.tokens, self._asked, 0, rate)
@@ -107,6 +114,10 @@ class Loader:
 
 def fresh_a_run(seconds: int) -> int:
     return min(seconds, FRESH_S) * FRESH_A_SECOND
+
+
+def quietest(runs: list[Figures], count: int) -> list[Figures]:
+    return sorted(runs, key=lambda run: run.slowed)[:count]
 
 
 def medians(runs: list[Figures]) -> Figures:
