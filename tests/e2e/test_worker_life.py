@@ -110,6 +110,17 @@ def test_over_a_unix_socket_it_is_the_same(tmp_path: Path) -> None:
         assert json.loads(body)["REMOTE_ADDR"] == ""
 
 
+def test_a_question_does_not_take_the_core_from_who_asks(server: PlainServer) -> None:
+    assert os.sched_getscheduler(worker_of(server)) == os.SCHED_BATCH
+
+
+def test_how_an_operator_has_its_time_shared_stays(tmp_path: Path) -> None:
+    running = PlainServer("fast", tmp_path)
+    running.command = ["chrt", "--idle", "0", *running.command]
+    with running:
+        assert os.sched_getscheduler(worker_of(running)) == os.SCHED_IDLE
+
+
 def test_a_worker_whose_app_is_stuck_is_killed_and_replaced(tmp_path: Path) -> None:
     with PlainServer("fast", tmp_path, timeout=2) as running:
         before = worker_of(running)
