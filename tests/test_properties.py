@@ -15,10 +15,9 @@ from authsvc.adapters.store import MemoryStore
 from authsvc.core import paths, ratelimit, rbac, response, rulecover, ruletree, window
 from authsvc.core.claims import Condition, Demand
 from authsvc.core.model import Decision, Identity, QuotaPolicy, Reason, Refused, Request, StepUp
-from authsvc.core.provider import RoleClaim, identity
+from authsvc.core.provider import RoleClaim, Strength, identity
 from authsvc.core.ratelimit import Charge, Rate, Tier
 from authsvc.core.rbac import Asks, rule
-from authsvc.core.stepup import Strength
 from keys import b64, dumps, key, raw_token
 from worlds import ISSUER, NOW, FakeIntrospects, claims, gate, key_set, provider, reason, token
 
@@ -244,15 +243,14 @@ conditions = st.builds(Condition, st.sampled_from(PATHS), st.sampled_from(["pres
 demands = st.builds(
     Demand, st.lists(conditions, max_size=2).map(tuple), st.just(Reason.WRONG_TOKEN_TYPE), st.just("no"), st.just("")
 )
+strengths = st.builds(Strength, st.just(()) | some_names, st.booleans(), st.none() | st.sampled_from([0, 60, 3600]))
 # What may be demanded in an entry of the config. None of it gives anybody anything.
 DEMANDS = {
     "demands": st.lists(demands, max_size=2).map(tuple),
     "clients": st.none() | names.map(frozenset),
     "tenants": st.none() | names.map(frozenset),
     "subject_types": st.none() | st.sampled_from([frozenset({"user"}), frozenset({"app"}), frozenset({"user", "app"})]),
-    "acr": st.just(()) | some_names,
-    "mfa": st.booleans(),
-    "max_age_s": st.none() | st.sampled_from([0, 60, 3600]),
+    "strength": strengths,
 }
 some_demands = st.fixed_dictionaries({}, optional=DEMANDS)
 some_shapes = st.fixed_dictionaries(
@@ -273,7 +271,6 @@ some_shapes = st.fixed_dictionaries(
         "id_tokens": st.booleans(),
     },
 )
-strengths = st.builds(Strength, st.just(()) | some_names, st.booleans(), st.none() | st.sampled_from([0, 60, 3600]))
 some_asks = st.fixed_dictionaries(
     {},
     optional={
@@ -302,8 +299,8 @@ def introspected(told, shape, asks=None, roles=None):
 
 @settings(max_examples=500, deadline=None)
 @given(told=told_claims, shape=some_shapes, asked=some_demands, asks=some_asks, roles=st.none() | some_names)
-@example({"auth_time": 10**4299}, {}, {"max_age_s": 60}, {}, None)
-@example({}, {"mfa_if": (Condition(("x",)),)}, {"mfa": True}, {}, None)
+@example({"auth_time": 10**4299}, {}, {"strength": Strength(max_age_s=60)}, {}, None)
+@example({}, {"mfa_if": (Condition(("x",)),)}, {"strength": Strength(mfa=True)}, {}, None)
 @example({}, {}, {}, {"require": (Condition(("x",)),)}, None)
 @example({"acr": 'a"\r\nb', "roles": ["\ud800"]}, {}, {}, {"strength": Strength(('a"', "b\r\n"))}, None)
 def test_any_claims_are_decided_whatever_is_asked_for(told, shape, asked, asks, roles):
@@ -317,8 +314,15 @@ def test_any_claims_are_decided_whatever_is_asked_for(told, shape, asked, asks, 
 def test_more_demands_of_a_provider_never_turn_a_refusal_into_an_allow(told, shape, few, more, data):
     """A setting that is not there yet is added, and so are demands to those that are."""
     added = {name: data.draw(DEMANDS[name], name) for name in DEMANDS if name not in few}
+    added["strength"] = _stronger(few.get("strength", Strength()), data.draw(strengths))
     many = {**few, **added, "demands": (*few.get("demands", ()), *more)}
     assert introspected(told, {**shape, **few})[0].allowed or not introspected(told, {**shape, **many})[0].allowed
+
+
+def _stronger(asked, more):
+    """What the first asks for stays; what it does not ask for may be asked for now."""
+    max_age_s = more.max_age_s if asked.max_age_s is None else asked.max_age_s
+    return Strength(asked.acr or more.acr, asked.mfa or more.mfa, max_age_s)
 
 
 @settings(max_examples=500, deadline=None)

@@ -23,10 +23,10 @@ from authsvc.core.claims import Condition
 from authsvc.core.gate import Gate
 from authsvc.core.jwks import KeySet
 from authsvc.core.model import Decision, Prepared, Reason, Request
+from authsvc.core.provider import Strength
 from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
 from authsvc.core.rbac import Asks, rule
 from authsvc.core.response import Headers, RateHeaders, render
-from authsvc.core.stepup import Strength
 from authsvc.door import Door
 from authsvc.httpwire import Heads, base_environ
 from keys import key

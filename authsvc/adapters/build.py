@@ -16,12 +16,11 @@ from authsvc.core.callers import Both, Rollout
 from authsvc.core.claims import Condition, Demand, as_text
 from authsvc.core.migration import Deprecation, Window
 from authsvc.core.model import Reason
-from authsvc.core.provider import Provider, RoleClaim
+from authsvc.core.provider import Provider, RoleClaim, Strength
 from authsvc.core.ratelimit import By, Limits, Rate, Spending, Tier, parse_rate
 from authsvc.core.rbac import Asks, Rule
 from authsvc.core.rbac import rule as rule_of
 from authsvc.core.signature import ALGORITHMS
-from authsvc.core.stepup import Strength
 
 Fields = dict[str, Any]
 
@@ -115,7 +114,7 @@ def _tokens(given: ProviderShape, fields: Fields) -> Fields:
         found["token_types"] = frozenset({given.require_typ})
     if given.accept_id_tokens:
         found["id_tokens"] = True
-    return found | {"mfa": given.mfa, "max_age_s": given.max_age, "acr": tuple(given.acr or ())}
+    return found | {"strength": Strength(tuple(given.acr or ()), given.mfa, given.max_age)}
 
 
 def _who(given: ProviderShape) -> Fields:

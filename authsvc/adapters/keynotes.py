@@ -12,7 +12,7 @@ from authsvc.adapters.yamlfile import Note
 from authsvc.core.apikeys import verdict
 from authsvc.core.callers import NAME
 from authsvc.core.migration import DAY_S, Deprecation, http_date
-from authsvc.core.stepup import Strength
+from authsvc.core.provider import Strength
 
 NEAR_S = 30 * DAY_S
 

@@ -60,7 +60,7 @@ def scopes(claims: Claims) -> tuple[str, ...]:
         value = claims.get(name)
         for text in () if isinstance(value, dict) else texts(value):
             found += text.split(" ")
-    return tuple(dict.fromkeys(filter(None, found)))
+    return tuple(dict.fromkeys(filter(None, found))) if found else ()
 
 
 @dataclass(frozen=True, slots=True)

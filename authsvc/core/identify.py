@@ -218,7 +218,7 @@ class Identifier:
         keys = self._check_signature(token, provider, now, may_wait)
         since, until = jwt.check_claims(token, provider, now)
         found = _accepted(provider, token.claims, now)
-        lasts = provider.max_age_s is None  # else the token becomes too old before it expires
+        lasts = provider.strength.max_age_s is None  # else the token becomes too old before it expires
         way.until = until if lasts else 0.0
         if self.memory is not None and lasts:
             way.known = Remembered(found, provider, keys, since, until, len(text))
@@ -299,5 +299,5 @@ def _accepted(provider: Provider, claims: Claims, now: float) -> Identity:
     """The identity of a token whose claims are true, where it meets what the provider's config demands."""
     check(provider, claims)
     found = identity(provider, claims)
-    stepup.check(stepup.Strength(provider.acr, provider.mfa, provider.max_age_s), found, provider, now)
+    stepup.check(provider.strength, found, provider, now)
     return found

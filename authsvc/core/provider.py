@@ -36,6 +36,16 @@ class IssuerHint:
 
 
 @dataclass(frozen=True, slots=True)
+class Strength:
+    """What a provider or a rule asks of a sign-in. One of `acr` must be in the token's acr or acrs; `max_age_s` is
+    seconds."""
+
+    acr: tuple[str, ...] = ()
+    mfa: bool = False
+    max_age_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """One provider. `skew_s` is how far two clocks may differ, in seconds; `None` for a list means that all will do."""
 
@@ -67,9 +77,7 @@ class Provider:
     tenant_claim: ClaimPath = ()
     tenants: frozenset[str] | None = None
     subject_types: frozenset[str] | None = None
-    acr: tuple[str, ...] = ()
-    mfa: bool = False
-    max_age_s: int | None = None
+    strength: Strength = Strength()
     opaque: bool = False  # whether its opaque tokens are introspected (RFC 7662)
     # whom it speaks for
     user_claims: tuple[ClaimPath, ...] = (("sub",),)  # the first that is there
@@ -175,7 +183,11 @@ def _check_listed(reason: Reason, what: str, found: tuple[str, ...], allowed: fr
 
 def client(provider: Provider, claims: Claims) -> str:
     """The client that asked for the token; empty where the token does not say."""
-    return next((text for path in provider.client_claims if (text := as_text(claim_at(claims, path)))), "")
+    for path in provider.client_claims:
+        text = as_text(claim_at(claims, path))
+        if text:
+            return text
+    return ""
 
 
 def tenants(provider: Provider, claims: Claims) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from authsvc.core import ruletree
 from authsvc.core.claims import Condition
 from authsvc.core.model import Identity, Reason, Refused
+from authsvc.core.provider import Strength
 from authsvc.core.ratelimit import Spending
-from authsvc.core.stepup import Strength
 
 _COUNTED = Spending()
 METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")

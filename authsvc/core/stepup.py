@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from authsvc.core.claims import texts
 from authsvc.core.model import Claims, Identity, Reason, Refused, StepUp
-from authsvc.core.provider import Provider
+from authsvc.core.provider import Provider, Strength
 
 _CAN_TAKE_CHALLENGES = "cp1"  # in xms_cc: the client understands a claims challenge
-
-
-@dataclass(frozen=True, slots=True)
-class Strength:
-    """What a provider or a rule asks for. One of `acr` must be in the token's acr or acrs; `max_age_s` is seconds."""
-
-    acr: tuple[str, ...] = ()
-    mfa: bool = False
-    max_age_s: int | None = None
 
 
 def check(asked: Strength, identity: Identity, provider: Provider, now: float) -> None:

@@ -456,7 +456,7 @@ def test_a_second_factor_by_the_providers_own_evidence(kind: str, claims: dict[s
 
 def test_evidence_of_the_config_takes_the_place_of_the_types() -> None:
     made = provider(f"{AUTH0}, mfa: true, mfa_if: [{{claim: 'https://acme/amr', contains: mfa}}]")
-    assert made.mfa
+    assert made.strength.mfa
     assert made.mfa_if == (Condition(("https://acme/amr",), "contains", ("mfa",)),)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from authsvc.adapters.tokenmemory import TokenMemory
 from authsvc.core.identify import Remembered
 from authsvc.core.model import Identity, Reason, Request
+from authsvc.core.provider import Strength
 from authsvc.core.rbac import rule
 from keys import key
 from worlds import NOW, FakeKeys, call, decide, gate, key_set, provider, token
@@ -91,7 +92,7 @@ def test_rules_and_limits_hold_for_it_as_for_any():
 
 
 def test_where_a_sign_in_grows_too_old_nothing_is_remembered():
-    deciding, bearer = gate(providers=[provider(max_age_s=100)]), token(auth_time=NOW)
+    deciding, bearer = gate(providers=[provider(strength=Strength(max_age_s=100))]), token(auth_time=NOW)
     assert decided(deciding, bearer) is Reason.ALLOWED
     assert len(deciding.who.memory) == 0
     assert decided(deciding, bearer, NOW + 170) is Reason.STEP_UP_REQUIRED

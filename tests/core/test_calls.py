@@ -12,9 +12,9 @@ from authsvc.core import calls as calls_module
 from authsvc.core.calls import MOST_CHARACTERS, Call, Calls
 from authsvc.core.gate import Gate
 from authsvc.core.model import Mark, Reason, Request
+from authsvc.core.provider import Strength
 from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
 from authsvc.core.rbac import Asks, rule
-from authsvc.core.stepup import Strength
 from worlds import NOW, call, gate, token
 
 RULES = (

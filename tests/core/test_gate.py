@@ -9,10 +9,9 @@ from authsvc.core import ratelimit, rbac, response
 from authsvc.core.claims import Condition, Demand
 from authsvc.core.identify import Way
 from authsvc.core.model import Decision, MustWait, Quota, QuotaPolicy, Reason, Request, StepUp
-from authsvc.core.provider import RoleClaim
+from authsvc.core.provider import RoleClaim, Strength
 from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
 from authsvc.core.rbac import Asks, rule
-from authsvc.core.stepup import Strength
 from keys import key
 from worlds import (
     ISSUER,
@@ -611,9 +610,9 @@ ONLY_WEB = Demand((Condition(("client_id",), "in", ("web",)),), Reason.IDENTITY_
         ({"clients": frozenset({"web"})}, {"client_id": "cli"}, Reason.CLIENT_NOT_ALLOWED),
         ({"tenant_claim": ("org",), "tenants": frozenset({"acme"})}, {"org": "evil"}, Reason.TENANT_NOT_ALLOWED),
         ({"subject_types": frozenset({"user"})}, {}, Reason.SUBJECT_TYPE_NOT_ALLOWED),
-        ({"mfa": True}, {}, Reason.STEP_UP_REQUIRED),
-        ({"mfa": True}, {"amr": ["mfa"]}, Reason.ALLOWED),
-        ({"max_age_s": 60}, {"auth_time": NOW - 600}, Reason.STEP_UP_REQUIRED),
+        ({"strength": Strength(mfa=True)}, {}, Reason.STEP_UP_REQUIRED),
+        ({"strength": Strength(mfa=True)}, {"amr": ["mfa"]}, Reason.ALLOWED),
+        ({"strength": Strength(max_age_s=60)}, {"auth_time": NOW - 600}, Reason.STEP_UP_REQUIRED),
     ],
     ids=str,
 )
@@ -729,10 +728,10 @@ def test_a_step_up_is_told_with_the_rule_that_asks_for_it():
 @pytest.mark.parametrize(
     ("changes", "lacking", "enough"),
     [
-        ({"acr": ("gold",)}, {"acr": "bronze"}, {"acr": "gold"}),
-        ({"mfa": True}, {"amr": ["pwd"]}, {"amr": ["pwd", "mfa"]}),
-        ({"max_age_s": 300}, {"auth_time": NOW - 900}, {"auth_time": NOW - 30}),
-        ({"max_age_s": 0}, {"auth_time": 10**4000}, {"auth_time": NOW}),
+        ({"strength": Strength(acr=("gold",))}, {"acr": "bronze"}, {"acr": "gold"}),
+        ({"strength": Strength(mfa=True)}, {"amr": ["pwd"]}, {"amr": ["pwd", "mfa"]}),
+        ({"strength": Strength(max_age_s=300)}, {"auth_time": NOW - 900}, {"auth_time": NOW - 30}),
+        ({"strength": Strength(max_age_s=0)}, {"auth_time": 10**4000}, {"auth_time": NOW}),
     ],
     ids=str,
 )
@@ -752,7 +751,7 @@ def test_what_a_provider_asks_for_holds_on_every_path_but_public_ones(changes, l
 
 
 def test_what_one_provider_asks_for_is_not_asked_of_another():
-    other = provider(name="other", issuer="https://other.example.com", mfa=True)
+    other = provider(name="other", issuer="https://other.example.com", strength=Strength(mfa=True))
     keys = KeysByProvider({"main": key_set(key()), "other": key_set(key())})
     both = gate(keys, providers=[provider(), other])
     assert reason(token(), both) is Reason.ALLOWED
@@ -817,9 +816,7 @@ STRICTEST = {
     "tenants": frozenset({TENANT_ID}),
     "app_if": (Condition(("idtyp",), "in", ("app",)),),
     "subject_types": frozenset({"user"}),
-    "acr": ("gold",),
-    "mfa": True,
-    "max_age_s": 300,
+    "strength": Strength(("gold",), mfa=True, max_age_s=300),
     "key_claims": (("tid",), ("oid",)),
     "overage_if": (Condition(("_claim_names", "groups")), Condition(("hasgroups",), "in", ("true",))),
     "authorization_uri": "https://login.example.com/authorize",

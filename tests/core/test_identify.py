@@ -13,8 +13,8 @@ from authsvc.core import jwt, migration
 from authsvc.core.callers import ApiKeys, Rollout
 from authsvc.core.migration import DAY_S, Deprecation, Window, phase
 from authsvc.core.model import Forgotten, Identity, MustWait, Prepared, Reason, Request
+from authsvc.core.provider import Strength
 from authsvc.core.rbac import Asks, rule
-from authsvc.core.stepup import Strength
 from keyworld import (
     ANNOUNCED,
     BOOK,

@@ -11,10 +11,10 @@ from authsvc.core.apikeys import ENTROPY_BYTES, ApiKey, mint
 from authsvc.core.callers import ApiKeys
 from authsvc.core.migration import Deprecation, Window
 from authsvc.core.model import Decision, Reason, Request
+from authsvc.core.provider import Strength
 from authsvc.core.ratelimit import Limits, Rate, Spending, Tier
 from authsvc.core.rbac import Asks, Policy, rule
 from authsvc.core.response import render
-from authsvc.core.stepup import Strength
 from worlds import AUDIENCE, NOW, FakeIntrospects, call, decide, gate, provider, token
 
 KEPT = replace(rule("/kept/*", None, None), keep_s=5)
@@ -97,7 +97,7 @@ def test_what_no_rule_governs_is_kept_where_all_is():
 
 
 def test_a_provider_that_asks_for_fresh_sign_ins_and_an_opaque_token_are_asked_about_each_time():
-    fresh = gate(rules=(KEPT,), limits=Limits(), providers=[provider(max_age_s=300)])
+    fresh = gate(rules=(KEPT,), limits=Limits(), providers=[provider(strength=Strength(max_age_s=300))])
     assert decide(fresh, call(token(auth_time=NOW), target="/kept/x")).keep_s == 0
     claims = {"sub": "u", "aud": AUDIENCE, "exp": NOW + 99, "token_use": "access"}
     opaque = gate(

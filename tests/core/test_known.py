@@ -16,9 +16,9 @@ from authsvc.core.claims import Condition
 from authsvc.core.gate import Gate
 from authsvc.core.known import Known, KnownKeys
 from authsvc.core.model import Decision, Identity, Reason
+from authsvc.core.provider import Strength
 from authsvc.core.ratelimit import By, Limits, Rate, Tier, charge
 from authsvc.core.rbac import Rule, rule
-from authsvc.core.stepup import Strength
 from keyworld import ANNOUNCED, BROWNED_OUT, GRACE, OVER, PLAN, RECORDS, SILENT, TEXTS, key_call, keys
 from worlds import NOW, FakeCounters, decide, gate, token
 

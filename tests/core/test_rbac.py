@@ -7,8 +7,8 @@ import pytest
 from authsvc.core import rbac
 from authsvc.core.claims import Condition
 from authsvc.core.model import Identity, Reason, Refused
+from authsvc.core.provider import Strength
 from authsvc.core.rbac import Asks, Policy, rule
-from authsvc.core.stepup import Strength
 
 
 def governing(rules, method, path, deny_by_default=False):

@@ -9,7 +9,7 @@ from authsvc.core import provider as room
 from authsvc.core import stepup
 from authsvc.core.claims import Condition
 from authsvc.core.model import Reason, Refused, StepUp
-from authsvc.core.stepup import Strength
+from authsvc.core.provider import Strength
 from worlds import NOW, claims, provider
 
 HUGE = 10**4300 - 1

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from authsvc.core.claims import Condition
 from authsvc.core.model import Other, Quota, QuotaPolicy, Reason
+from authsvc.core.provider import Strength
 from authsvc.core.ratelimit import Limits, Rate, Tier
 from authsvc.core.rbac import Asks, rule
-from authsvc.core.stepup import Strength
 from keyworld import REASONS, RECORDS, TEXTS, key_call, key_gate
 from worlds import NOW, FakeCounters, FakeKeys, call, decide
 from worlds import token as signed
