@@ -79,7 +79,8 @@ class Bench:
     def _tell(self, number: int, key: str, figures: Figures) -> None:
         wrong = f"  {figures.errors} wrong answers" if figures.errors else ""
         noisy = f"  the machine was slowed, {figures.slowed:.2f}" if figures.slowed > QUIET else ""
-        self._say(f"  round {number + 1}  {key:<2} {figures.requests_s:8.0f} requests/s{noisy}{wrong}")
+        figures_said = f"{figures.requests_s:8.0f} requests/s {figures.service_us:6.1f} µs"
+        self._say(f"  round {number + 1}  {key:<2} {figures_said}{noisy}{wrong}")
 
     def _shown(self, runs: list[Figures]) -> Figures:
         of_all = sum(one.errors for one in runs)
@@ -87,7 +88,7 @@ class Bench:
 
     def result(self, known: list[str]) -> Result:
         o = self._options
-        return Result(
+        whole = Result(
             facts=known,
             shape=f"medians of {o.rounds} x {o.seconds} s, the quietest of up to {turns_at_most(o)} turns,"
             f" {o.connections} connections, {o.workers} workers",
@@ -98,7 +99,14 @@ class Bench:
             paced={key: self._shown(runs) for key, runs in self.paced.items() if runs},
             left_out=self.left_out,
             missing=self.missing,
+            judged_by=o.rounds,
         )
+        return replace(whole, rounds=[self._round(whole, number) for number in range(turns_at_most(o))])
+
+    def _round(self, whole: Result, number: int) -> Result:
+        all_ = ({key: of[number] for key, of in runs.items() if number < len(of)} for runs in (self.runs, self.paced))
+        figures, paced = all_
+        return replace(whole, figures=figures, paced=paced)
 
 
 def turns_at_most(options: argparse.Namespace) -> int:
@@ -171,7 +179,7 @@ def main() -> int:
         write(result, options.write)
     if options.json:
         every = {key: [asdict(one) for one in all_] for key, all_ in runs.items()}
-        print(json.dumps({**asdict(result), "runs": every}))
+        print(json.dumps({**asdict(replace(result, rounds=[])), "runs": every}))
     else:
         print(f"\n{text(result)}")
     return 1 if result.errors or result.missing else 0

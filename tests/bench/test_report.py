@@ -66,6 +66,20 @@ def test_turns_in_which_the_machine_was_slowed_are_left_out_of_the_medians() -> 
     assert quietest(turns, 9) == sorted(turns, key=lambda one: one.slowed)  # all, where there are no more
 
 
+def test_a_promise_is_judged_by_the_rounds_in_which_its_rows_were_least_slowed() -> None:
+    """Rows of one round are slowed alike; a row that it does not need may have been slowed."""
+    rounds = [
+        replace(
+            RESULT, figures={"A": replace(figures(10_000), slowed=null), "C": replace(figures(of_null), slowed=full)}
+        )
+        for of_null, null, full in ((9_000, 1.1, 1.1), (5_000, 1.1, 1.9), (8_800, 1.2, 1.1), (19_000, 1.8, 1.1))
+    ]
+    rounds.append(replace(RESULT, figures={"A": figures(10_000)}))  # C had no turn any more
+    rounds[2].figures["R"] = replace(figures(1), slowed=2.0)
+    said = {words: measured for words, _, measured, *_ in judged(replace(RESULT, rounds=rounds, judged_by=2))}
+    assert said["C, requests a second, of the null ceiling A"] == "0.89"
+
+
 def test_a_core_that_somebody_else_computes_on_is_felt() -> None:
     watch = Watch(cores=set())
     watch._taken = [0.1, 0.1]
