@@ -29,7 +29,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn ships no types
     """Serves a plain WSGI app on every socket of gunicorn's."""
 
     def init_process(self) -> None:
-        let_nginx_finish()
+        _let_nginx_finish()
         super().init_process()
 
     def _setup_event_loop(self) -> None:
@@ -95,7 +95,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn ships no types
         """gunicorn would warn that threads are not used here; a setting for the other worker is no mistake."""
 
 
-def let_nginx_finish() -> None:
+def _let_nginx_finish() -> None:
     """Whoever asks is not put off his core by the one he has asked.
 
     Where nginx and this process share a core, each question would take it away from nginx, which would write the next

@@ -22,7 +22,7 @@ from machine import facts
 from peers import PEERS, versions
 from plot import svg
 from promises import Result
-from quiet import Watch
+from quiet import QUIET, Watch
 from report import between_marks, headline, markdown, text
 from rows import OURS, Offer, World, refuses_strangers
 from wrk import Figures, Loader, medians, quietest
@@ -31,7 +31,6 @@ OFFERS = (*OURS, *PEERS)
 PACED = ("A", "C", "C1", "W", "O")  # also measured at half of C's rate
 # What is compared takes turns that are near: a neighbour's work comes and goes in seconds.
 TURNS = ("O", "A", "C1", "B1", "C", "B", "L", "L1", "R", "Q", "T", "J", "K", "G", "W", "X", "Y", "U", "V")
-QUIET = 1.25  # the machine takes at most this many times what it takes at best
 Say = Callable[[str], object]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from promises import Result, judged
+from quiet import QUIET
 
 HEADS = (
     "requests/s",
@@ -25,7 +26,7 @@ NOTE = (
     "µs are CPU a request, user and system, of all processes of that server. Service is authsvc, oauth2-proxy or the"
     " null nginx; of Envoy, HAProxy and Apache it is the whole proxy. All is the sum; added is what is beyond the same"
     " front without authentication (Z, Q0, R0, S0). Slowed is how many times as long as at best the machine took for"
-    " the same sum meanwhile: above 1.25 somebody else computed on its cores."
+    f" the same sum meanwhile: above {QUIET} somebody else computed on its cores."
 )
 
 
