@@ -224,7 +224,7 @@ class Keyring:
         if self._shared is not None:
             ring.compare(entry)
         now = self._clock()
-        keys = keylife.usable(ring.state.keys, now, self._times)
+        keys = ring.usable(now)
         age_s = max(now - ring.state.keys.fetched_at, 0.0) if ring.state.keys else 0.0
         self._hears.key_state(ring.provider.name, len(keys.keys) if keys else 0, age_s)
         if keylife.due(ring.state, now - ring.jitter, self._times):

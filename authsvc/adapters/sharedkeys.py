@@ -29,6 +29,7 @@ class SharedKeys:
 
     def __init__(self, store: Store, secret: bytes, max_stale_s: float, report: Callable[[str, str], None]) -> None:
         self._store, self._secret, self._max_stale_s, self._report = store, secret, max_stale_s, report
+        self._places: dict[str, tuple[Provider, str]] = {}  # by name: each is read twice a second
         self._key_id = hmac.new(secret, b"authsvc key id", hashlib.sha256).hexdigest()[:16]
 
     def read(self, providers: Iterable[Provider]) -> dict[str, bytes]:
@@ -93,6 +94,12 @@ class SharedKeys:
         return body if genuine else None
 
     def _place(self, provider: Provider) -> str:
+        known = self._places.get(provider.name)
+        if known is None or known[0] is not provider:
+            known = self._places[provider.name] = provider, self._place_of(provider)
+        return known[1]
+
+    def _place_of(self, provider: Provider) -> str:
         """Whoever has another secret or another config of this provider has another place, and never quarrels."""
         places = (provider.jwks_uri or "", *provider.discovery_urls, "")
         source = (FORMAT, provider.name, provider.issuer, *places, *sorted(provider.algorithms))

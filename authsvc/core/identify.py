@@ -43,16 +43,23 @@ class Introspects(Protocol):
 
 
 class Remembered(Known):
-    """A verified token, good from `since` until before `until` (seconds since the epoch, skew included). `size` is that
-    of its text; `used` is for its memory, which forgets."""
+    """A verified token, good from `since` until before `until` (seconds since the epoch, skew included), by the word of
+    `provider`, which is one `of` those. `size` is that of its text; `used` is for its memory, which forgets."""
 
-    __slots__ = ("identity", "keys", "provider", "since", "size", "until", "used")
+    __slots__ = ("identity", "keys", "of", "provider", "since", "size", "until", "used")
 
     def __init__(
-        self, identity: Identity, provider: Provider, keys: KeySet, since: float, until: float, size: int
+        self,
+        identity: Identity,
+        of: Providers,
+        provider: Provider,
+        keys: KeySet,
+        since: float,
+        until: float,
+        size: int,
     ) -> None:
         super().__init__()
-        self.identity, self.provider, self.keys = identity, provider, keys
+        self.identity, self.of, self.provider, self.keys = identity, of, provider, keys
         self.since, self.until, self.size, self.used = since, until, size, False
 
     def holds(self, keys: KeySet | None, now: float) -> bool:
@@ -160,9 +167,7 @@ class Identifier:
 
     def _again(self, remembered: Prepared, now: float, way: Way) -> Identity:
         """Who sent a token that an earlier call brought, as if it came again."""
-        if not isinstance(remembered, Remembered) or not self.providers.has(remembered.provider):
-            raise Forgotten  # nothing that another config has verified
-        if not self._holds(remembered, now, way):
+        if not isinstance(remembered, Remembered) or not self._holds(remembered, now, way):
             raise Forgotten
         return remembered.identity if self.api_keys is None else self._open_to(remembered.identity)
 
@@ -204,8 +209,9 @@ class Identifier:
         return self._verified(text, digest, now, may_wait, way)
 
     def _holds(self, known: Remembered, now: float, way: Way) -> bool:
-        """Whether the token is still good, by the keys of now; then it is the one that is looked at."""
-        if not known.holds(self._current(known.provider.name, now), now):
+        """Whether the token is still good, by the keys of now; then it is the one that is looked at. Nothing is that
+        another config has verified."""
+        if known.of is not self.providers or not known.holds(self._current(known.provider.name, now), now):
             return False
         way.provider, way.by, way.known, way.until = known.provider.name, known.provider, known, known.until
         return True
@@ -221,7 +227,7 @@ class Identifier:
         lasts = provider.strength.max_age_s is None  # else the token becomes too old before it expires
         way.until = until if lasts else 0.0
         if self.memory is not None and lasts:
-            way.known = Remembered(found, provider, keys, since, until, len(text))
+            way.known = Remembered(found, self.providers, provider, keys, since, until, len(text))
             self.memory.put(digest, way.known)
         return found
 

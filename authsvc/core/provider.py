@@ -132,10 +132,6 @@ class Providers:
         """The one of this name. Raises `KeyError` where there is none."""
         return self._named[name]
 
-    def has(self, provider: Provider) -> bool:
-        """Whether this very one is among them."""
-        return self._named.get(provider.name) is provider
-
     def find(self, issuer: str, claims: Claims) -> Provider:
         """Raises `Refused` where no provider has this issuer, and says what is near."""
         found = self._exact.get(issuer) or self._of_tenant(issuer, claims)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from authsvc.adapters.tokenmemory import TokenMemory
 from authsvc.core.identify import Remembered
 from authsvc.core.model import Identity, Reason, Request
-from authsvc.core.provider import Strength
+from authsvc.core.provider import Providers, Strength
 from authsvc.core.rbac import rule
 from keys import key
 from worlds import NOW, FakeKeys, call, decide, gate, key_set, provider, token
@@ -19,7 +19,8 @@ KEYS = key_set(key())
 
 
 def remembered(size=10):
-    return Remembered(Identity("main", "u-1", "", (), {}), provider(), KEYS, 0.0, 100.0, size)
+    one = provider()
+    return Remembered(Identity("main", "u-1", "", (), {}), Providers([one]), one, KEYS, 0.0, 100.0, size)
 
 
 def decided(deciding, bearer, now=NOW):

@@ -529,6 +529,15 @@ def test_a_token_that_was_verified_for_another_config_is_nobodys_though_its_keys
             theirs.decide(Request("GET", "/orders", remembered=remembered), NOW)
 
 
+def test_a_memory_that_two_configs_share_tells_neither_what_the_other_one_verified():
+    shared = FakeKeys(key_set(a_key()))
+    ours, theirs = gate(shared), gate(shared, providers=[provider(audiences=frozenset({"another"}))])
+    theirs = replace(theirs, who=replace(theirs.who, memory=ours.who.memory))
+    for _ in range(2):
+        assert decide(ours, call(a_token(EARLY))).reason is Reason.ALLOWED
+        assert decide(theirs, call(a_token(EARLY))).reason is Reason.WRONG_AUDIENCE
+
+
 def test_a_token_to_which_oidc_is_not_open_is_refused_to_who_is_remembered_too():
     deciding = key_gate(percent=50)
     refused = [decide(deciding, call(a_token(LATE))) for _ in range(2)][1]
