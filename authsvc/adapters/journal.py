@@ -60,7 +60,7 @@ class Journal:
             registry=self.registry,
             multiprocess_mode="livemax",
         )
-        self._of_provider: dict[str, tuple[Gauge, Gauge]] = {}  # to look them up takes three times as long as to set them
+        self._of_provider: dict[str, tuple[Gauge, Gauge]] = {}  # to look them up takes longer than to set them
         self._trouble = Counter("authsvc_trouble", "Troubles of our own", ["event"], registry=self.registry)
         self._seconds = _Seconds("authsvc_decision_seconds", "Time to decide", buckets=_BUCKETS, registry=self.registry)
 
