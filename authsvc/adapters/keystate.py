@@ -54,12 +54,14 @@ class KeyStatus:
 class Ring:
     """One provider's keys in this process. `trouble` says why what is known may not be all there is."""
 
+    # first what is looked at in each call: it lies together
+    state: State = field(default=State(), init=False)
+    kept: keylife.Kept | None = field(default=None, init=False)  # which keys were usable when that was asked last
     provider: Provider
     times: KeyTimes
     shared: SharedKeys | None
     hears: KeyEvents
     clock: Callable[[], float]
-    state: State = State()
     trouble: str = State().attempt.error
     taken_from: str = ""
     jitter: float = 0.0
@@ -67,7 +69,6 @@ class Ring:
     running: threading.Thread | None = None  # the download
     running_since: float = 0.0
     hanging: list[threading.Thread] = field(default_factory=list)  # downloads that were given up
-    kept: keylife.Kept | None = None  # which keys were the usable ones when that was asked last
     forcing: threading.Lock = field(default_factory=threading.Lock)
     glancing: threading.Lock = field(default_factory=threading.Lock)
     guard: threading.Lock = field(default_factory=threading.Lock)

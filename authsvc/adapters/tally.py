@@ -12,20 +12,29 @@ from dataclasses import dataclass, field
 Name = tuple[str, ...]
 
 
+class Times:
+    """So many times. An object, which is looked up once to be changed: a number in a list is three to look at."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 1
+
+
 @dataclass(slots=True)
 class Counts:
     """How often each name was counted; and how many of the times that were taken fall under which bound."""
 
     buckets: list[int]
     sum_s: float = 0.0
-    by_name: dict[Name, list[int]] = field(default_factory=dict)  # of one number, which is looked up once to be changed
+    by_name: dict[Name, Times] = field(default_factory=dict)
 
     def count(self, name: Name) -> None:
         found = self.by_name.get(name)
         if found is None:
-            self.by_name[name] = [1]
+            self.by_name[name] = Times()
         else:
-            found[0] += 1
+            found.count += 1
 
 
 class Tally:
