@@ -80,8 +80,8 @@ class Journal:
         """Tell the metrics what was counted. A second caller waits until the first has told all of it."""
         with self._flushing:
             taken = self._tally.take()
-            for (counter, *labels), times in taken.by_name.items():
-                self._tallied[counter].labels(*labels).inc(times.count)
+            for (counter, *labels), count in taken.by_name.items():
+                self._tallied[counter].labels(*labels).inc(count.number)
             if any(taken.buckets):
                 self._seconds.add(taken.buckets, taken.sum_s)
 

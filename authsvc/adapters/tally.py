@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 Name = tuple[str, ...]
 
 
-class Times:
-    """So many times. An object, which is looked up once to be changed: a number in a list is three to look at."""
+class Count:
+    """How often something was: one object to look up and to change, where a number in a list is three."""
 
-    __slots__ = ("count",)
+    __slots__ = ("number",)
 
     def __init__(self) -> None:
-        self.count = 1
+        self.number = 1
 
 
 @dataclass(slots=True)
@@ -27,14 +27,14 @@ class Counts:
 
     buckets: list[int]
     sum_s: float = 0.0
-    by_name: dict[Name, Times] = field(default_factory=dict)
+    by_name: dict[Name, Count] = field(default_factory=dict)
 
     def count(self, name: Name) -> None:
         found = self.by_name.get(name)
         if found is None:
-            self.by_name[name] = Times()
+            self.by_name[name] = Count()
         else:
-            found.count += 1
+            found.number += 1
 
 
 class Tally:

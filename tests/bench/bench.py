@@ -103,8 +103,9 @@ class Bench:
         return replace(whole, rounds=[self._round(whole, number) for number in range(turns_at_most(o))])
 
     def _round(self, whole: Result, number: int) -> Result:
-        all_ = ({key: of[number] for key, of in runs.items() if number < len(of)} for runs in (self.runs, self.paced))
-        figures, paced = all_
+        figures, paced = (
+            {key: of[number] for key, of in runs.items() if number < len(of)} for runs in (self.runs, self.paced)
+        )
         return replace(whole, figures=figures, paced=paced)
 
 
